@@ -1,0 +1,12 @@
+//! Plain facts that a memory image and a text log can both yield.
+//!
+//! Knows nothing of where they came from: `dump` reads registers out of notes, `target` unwinds frames from memory,
+//! and triage reads the same out of a console log.
+
+mod frame;
+mod log;
+mod registers;
+
+pub use frame::{Frame, FrameTrust, InlineFrame, StackKind};
+pub use log::LogRecord;
+pub use registers::{Register, Registers};
