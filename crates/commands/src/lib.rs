@@ -1,1 +1,23 @@
-//! TODO
+//! kdive's commands: one module per command, each of arguments, a call into the models, and a rendering of the record.
+//!
+//! Design constraints:
+//! - A command yields records through a [`Sink`]; text in crash's layout and JSON are two views of the same record.
+//! - Nothing here prints, opens files or knows a terminal: the host gives the sink.
+//! - Rows go out as they are found, so a pipe into `head` stops a long listing early.
+//! - What cannot be told is noted in the gap ledger of [`Cx`] and the listing goes on.
+//!
+//! A new command is a new module with a `pub static` [`Command`], a help page beside it, and one line in [`COMMANDS`].
+
+pub mod args;
+mod command;
+mod cx;
+mod list;
+mod settings;
+mod sink;
+
+pub use args::{Args, Opt};
+pub use command::{Command, CommandError, Group, Run};
+pub use cx::{Cx, Progress};
+pub use list::{COMMANDS, find};
+pub use settings::Settings;
+pub use sink::{Closed, JsonSink, Part, Render, Sink, SinkExt, TextSink};

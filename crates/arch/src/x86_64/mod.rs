@@ -1,0 +1,6 @@
+//! x86-64.
+
+pub mod paging;
+pub mod pt_regs;
+pub mod stacks;
+pub mod swap;

@@ -1,0 +1,76 @@
+//! Page tables of x86-64 (Intel SDM volume 3, chapter 4; `arch/x86/include/asm/pgtable_types.h`).
+
+use kdive_base::PhysAddr;
+
+use crate::paging::{Entry, Level, PageTables};
+
+const PRESENT: u64 = 1 << 0;
+const PAGE_SIZE_BIT: u64 = 1 << 7;
+/// Linux clears `PRESENT` and sets this (the global bit) for pages under `PROT_NONE` and NUMA hinting: the frame is
+/// still there. Bit 8 means something else in a swap entry only when no frame bits are set the PROT_NONE way, which the
+/// kernel keeps apart by leaving bit 8 clear in swap entries.
+const PROTNONE: u64 = 1 << 8;
+/// Bits 12 to 51 hold the frame.
+const FRAME: u64 = 0x000f_ffff_ffff_f000;
+
+const PTE: Level = Level { name: "PTE", shift: 12, bits: 9, maps_pages: true };
+const PMD: Level = Level { name: "PMD", shift: 21, bits: 9, maps_pages: true };
+const PUD: Level = Level { name: "PUD", shift: 30, bits: 9, maps_pages: true };
+const P4D: Level = Level { name: "P4D", shift: 39, bits: 9, maps_pages: false };
+const PGD: Level = Level { name: "PGD", shift: 48, bits: 9, maps_pages: false };
+const PGD_OF_FOUR: Level = Level { name: "PGD", shift: 39, bits: 9, maps_pages: false };
+
+/// Four levels, 48-bit addresses.
+pub static FOUR_LEVEL: PageTables =
+    PageTables { name: "4-level", levels: &[PGD_OF_FOUR, PUD, PMD, PTE], address_bits: 48, decode };
+
+/// Five levels, 57-bit addresses (`CR4.LA57`).
+pub static FIVE_LEVEL: PageTables =
+    PageTables { name: "5-level", levels: &[PGD, P4D, PUD, PMD, PTE], address_bits: 57, decode };
+
+/// `CR4.LA57`: the processor walks five levels.
+pub const CR4_LA57: u64 = 1 << 12;
+/// The bits of CR3 that hold the root table's address; the rest are PCID and flags.
+pub const CR3_ROOT: u64 = FRAME;
+/// First virtual address of the kernel's text mapping (`__START_KERNEL_map`).
+pub const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+/// Bit that page-table isolation sets in CR3 to select the user half of the PGD pair (`PTI_PGTABLE_SWITCH_BIT`).
+pub const PTI_USER_PGD: u64 = 1 << 12;
+
+fn decode(entry: u64, level: &Level) -> Entry {
+    let is_leaf = level.shift == PTE.shift;
+    if entry & PRESENT == 0 && !(level.maps_pages && entry & PROTNONE != 0) {
+        return Entry::NotPresent;
+    }
+    if is_leaf {
+        return Entry::Page(PhysAddr(entry & FRAME));
+    }
+    if level.maps_pages && entry & PAGE_SIZE_BIT != 0 {
+        // Bit 12 of a huge entry is PAT, and the frame is aligned to the page's size.
+        let inside = level.covers().wrapping_sub(1);
+        return Entry::Page(PhysAddr(entry & FRAME & !inside));
+    }
+    Entry::Table(PhysAddr(entry & FRAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_decode_by_level() {
+        assert_eq!(decode(0x8000_0000_103d_8163, &PTE), Entry::Page(PhysAddr(0x103d_8000)));
+        assert_eq!(decode(0x0ea0_01e3, &PMD), Entry::Page(PhysAddr(0x0ea0_0000)));
+        assert_eq!(decode(0x1020_1067, &PGD), Entry::Table(PhysAddr(0x1020_1000)));
+        assert_eq!(decode(0x1020_1066, &PGD), Entry::NotPresent);
+        assert_eq!(decode(0x1020_1100, &PTE), Entry::Page(PhysAddr(0x1020_1000)), "PROT_NONE keeps its frame");
+    }
+
+    #[test]
+    fn canonical_addresses() {
+        assert!(FOUR_LEVEL.is_canonical(0xffff_8880_0000_0000));
+        assert!(!FOUR_LEVEL.is_canonical(0xff11_0000_0000_0000));
+        assert!(FIVE_LEVEL.is_canonical(0xff11_0000_0000_0000));
+        assert!(!FIVE_LEVEL.is_canonical(0xdead_4ead_0000_1234));
+    }
+}

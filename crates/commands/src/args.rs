@@ -1,0 +1,228 @@
+//! Arguments of a command, as crash's users type them.
+//!
+//! Single letters cluster (`bt -sx`), a value follows its letter with or without a space (`-c 0,2-4`, `-c0`), options and
+//! operands may be mixed, and `--` ends the options.
+
+/// An option of a command.
+#[derive(Debug)]
+pub struct Opt {
+    /// As typed: `-a`, `-FF` (the letter twice), or `--trust`.
+    pub name: &'static str,
+    /// What its value is called in the usage line; `None` for a plain flag.
+    pub value: Option<&'static str>,
+    /// What it does, in a line.
+    pub help: &'static str,
+}
+
+impl Opt {
+    /// A flag.
+    #[must_use]
+    pub const fn flag(name: &'static str, help: &'static str) -> Self {
+        Self { name, value: None, help }
+    }
+
+    /// An option that takes a value.
+    #[must_use]
+    pub const fn value(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self { name, value: Some(value), help }
+    }
+}
+
+/// A command was typed wrongly.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{command}: {what}")]
+pub struct UsageError {
+    /// The command.
+    pub command: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl UsageError {
+    /// `what` is wrong with how `command` was typed.
+    pub fn new(command: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { command: command.into(), what: what.into() }
+    }
+
+    pub(crate) fn hint(&self) -> String {
+        format!("`help {}` shows its options with examples", self.command)
+    }
+}
+
+/// Parsed arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Args {
+    given: Vec<(&'static str, Option<String>)>,
+    /// The words that are not options, in their order.
+    pub operands: Vec<String>,
+}
+
+impl Args {
+    /// Parses the words after a command's name. The same option twice is kept twice (`-FF`).
+    pub fn parse(command: &str, options: &'static [Opt], words: &[String]) -> Result<Self, UsageError> {
+        let mut args = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word == "--" {
+                args.operands.extend(words.cloned());
+                break;
+            }
+            match word.strip_prefix("--") {
+                Some(_) => args.long(command, options, word, &mut words)?,
+                None if word.starts_with('-') && word.len() > 1 => {
+                    args.cluster(command, options, word, &mut words)?;
+                }
+                None => args.operands.push(word.clone()),
+            }
+        }
+        Ok(args)
+    }
+
+    fn long<'a>(
+        &mut self,
+        command: &str,
+        options: &'static [Opt],
+        word: &str,
+        words: &mut impl Iterator<Item = &'a String>,
+    ) -> Result<(), UsageError> {
+        let (name, attached) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (word, None),
+        };
+        let option = find(command, options, name)?;
+        let value = match (option.value, attached) {
+            (None, None) => None,
+            (None, Some(_)) => return Err(UsageError::new(command, format!("{name} takes no value"))),
+            (Some(_), Some(value)) => Some(value),
+            (Some(what), None) => Some(next_value(command, name, what, words)?),
+        };
+        self.given.push((option.name, value));
+        Ok(())
+    }
+
+    fn cluster<'a>(
+        &mut self,
+        command: &str,
+        options: &'static [Opt],
+        word: &str,
+        words: &mut impl Iterator<Item = &'a String>,
+    ) -> Result<(), UsageError> {
+        let mut letters = word.chars().skip(1);
+        while let Some(letter) = letters.next() {
+            let name = format!("-{letter}");
+            let option = find(command, options, &name)?;
+            let value = match option.value {
+                None => None,
+                Some(what) => {
+                    let attached: String = letters.by_ref().collect();
+                    let value =
+                        if attached.is_empty() { next_value(command, &name, what, words)? } else { attached };
+                    Some(value)
+                }
+            };
+            self.given.push((option.name, value));
+        }
+        Ok(())
+    }
+
+    /// Whether an option was given (`-a`, `--trust`).
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.count(name) > 0
+    }
+
+    /// How many times an option was given.
+    #[must_use]
+    pub fn count(&self, name: &str) -> usize {
+        self.given.iter().filter(|(given, _)| *given == name).count()
+    }
+
+    /// The value of an option; of the last, where it was given several times.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.given.iter().rev().find(|(given, _)| *given == name)?.1.as_deref()
+    }
+
+    /// The same options with other operands: what `foreach` hands on.
+    #[must_use]
+    pub fn with_operands(&self, operands: Vec<String>) -> Self {
+        Self { given: self.given.clone(), operands }
+    }
+}
+
+fn find(command: &str, options: &'static [Opt], name: &str) -> Result<&'static Opt, UsageError> {
+    options
+        .iter()
+        .find(|option| option.name == name)
+        .ok_or_else(|| UsageError::new(command, format!("no option {name}")))
+}
+
+fn next_value<'a>(
+    command: &str,
+    name: &str,
+    what: &str,
+    words: &mut impl Iterator<Item = &'a String>,
+) -> Result<String, UsageError> {
+    words.next().cloned().ok_or_else(|| UsageError::new(command, format!("{name} needs a value: {what}")))
+}
+
+/// The numbers of a list such as `0,2-4` or `all`, each below `limit`.
+pub fn number_list(command: &str, text: &str, limit: u32) -> Result<Vec<u32>, UsageError> {
+    let wrong = || UsageError::new(command, format!("{text}: expected numbers below {limit}, as in 0,2-4"));
+    if matches!(text, "a" | "all") {
+        return Ok((0..limit).collect());
+    }
+    let mut numbers = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+        if first > last || last >= limit {
+            return Err(wrong());
+        }
+        numbers.extend(first..=last);
+    }
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static OPTIONS: &[Opt] = &[
+        Opt::flag("-s", ""),
+        Opt::flag("-x", ""),
+        Opt::flag("-F", ""),
+        Opt::value("-c", "cpus", ""),
+        Opt::flag("--trust", ""),
+    ];
+
+    fn parse(line: &str) -> Result<Args, UsageError> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Args::parse("bt", OPTIONS, &words)
+    }
+
+    #[test]
+    fn options_cluster_and_mix_with_operands() {
+        let args = parse("-sx 1 -FF --trust -c0,2 shell").unwrap();
+        assert!(args.has("-s") && args.has("-x") && args.has("--trust"));
+        assert_eq!(args.count("-F"), 2);
+        assert_eq!(args.value("-c"), Some("0,2"));
+        assert_eq!(args.operands, ["1", "shell"]);
+        assert_eq!(parse("-c 3 -- -s").unwrap().operands, ["-s"]);
+    }
+
+    #[test]
+    fn wrong_options_say_so() {
+        assert_eq!(parse("-q").unwrap_err().to_string(), "bt: no option -q");
+        assert_eq!(parse("-c").unwrap_err().to_string(), "bt: -c needs a value: cpus");
+        assert_eq!(parse("--trust=1").unwrap_err().to_string(), "bt: --trust takes no value");
+    }
+
+    #[test]
+    fn number_lists() {
+        assert_eq!(number_list("bt", "0,2-4", 8).unwrap(), [0, 2, 3, 4]);
+        assert!(number_list("bt", "9", 8).is_err());
+        assert!(number_list("bt", "4-2", 8).is_err());
+        assert_eq!(number_list("bt", "all", 2).unwrap(), [0, 1]);
+    }
+}

@@ -1,0 +1,77 @@
+//! What a running command is given.
+
+use std::sync::Arc;
+
+use kdive_base::{Cancel, GapLedger, VirtAddr};
+use kdive_target::{Field, Kernel, Lacks};
+
+use crate::settings::Settings;
+
+/// Shows how far a long command has come. The host decides whether and how.
+pub trait Progress: Send + Sync {
+    /// `done` of `total` steps; `total` is `None` where it is not known.
+    fn step(&self, what: &str, done: u64, total: Option<u64>);
+}
+
+/// Shows nothing.
+impl Progress for () {
+    fn step(&self, _what: &str, _done: u64, _total: Option<u64>) {}
+}
+
+/// The context of a command: the kernel, the session's state, and where gaps are noted.
+#[derive(Clone)]
+pub struct Cx {
+    /// The opened kernel.
+    pub kernel: Arc<Kernel>,
+    /// The current task (`task_struct`), which commands are about when no operand says otherwise.
+    pub task: Option<VirtAddr>,
+    /// Variables, aliases.
+    pub settings: Settings,
+    /// What could not be told so far.
+    pub gaps: GapLedger,
+    /// Set when the user stops the command.
+    pub cancel: Cancel,
+    /// Where progress goes.
+    pub progress: Arc<dyn Progress>,
+}
+
+impl Cx {
+    /// A context on `kernel` without a current task.
+    #[must_use]
+    pub fn new(kernel: Arc<Kernel>) -> Self {
+        Self {
+            kernel,
+            task: None,
+            settings: Settings::default(),
+            gaps: GapLedger::default(),
+            cancel: Cancel::default(),
+            progress: Arc::new(()),
+        }
+    }
+
+    /// A context for a part of the work on another thread, with a ledger of its own.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { gaps: GapLedger::default(), ..self.clone() }
+    }
+
+    /// The value of a field; its absence is noted as a gap of `what`.
+    pub fn known<T>(&mut self, field: Field<T>, what: &str, place: impl FnOnce() -> String) -> Option<T> {
+        match field {
+            Ok(value) => Some(value),
+            Err(lacks) => {
+                self.lacks(&lacks, what, place);
+                None
+            }
+        }
+    }
+
+    /// Notes that `what` could not be told.
+    pub fn lacks(&mut self, lacks: &Lacks, what: &str, place: impl FnOnce() -> String) {
+        match lacks {
+            // The address differs each time: it is the place, and the reason alone is what repeats.
+            Lacks::Missing(missing) => self.gaps.note(what, missing.why, Some(place())),
+            other => self.gaps.note(what, other, None),
+        }
+    }
+}

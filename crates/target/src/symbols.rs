@@ -1,0 +1,227 @@
+//! Symbols: the kernel's own kallsyms first, then a vmlinux's table, then a System.map; modules from their own tables.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kdive_arch::x86_64::paging::START_KERNEL_MAP;
+use kdive_base::VirtAddr;
+use kdive_debuginfo::kallsyms::{self, KallsymsAt};
+use kdive_debuginfo::symbols::{Symbol, SymbolTable};
+use kdive_debuginfo::system_map;
+
+use crate::kernel::Kernel;
+use crate::lacks::{Field, Lacks};
+
+/// Where the kernel's symbols came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SymbolsSource {
+    /// kallsyms in the dump, at the addresses that VMCOREINFO tells.
+    Kallsyms,
+    /// kallsyms in the dump, found by its signature.
+    KallsymsScan,
+    /// The symbol table of the vmlinux given.
+    Vmlinux,
+    /// The System.map given.
+    SystemMap,
+}
+
+/// The kernel's symbol table.
+pub(crate) struct KernelSymbols {
+    pub(crate) table: SymbolTable,
+    pub(crate) source: SymbolsSource,
+}
+
+/// A symbol of the kernel or of a module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelSymbol {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: VirtAddr,
+    /// nm's letter: `T` for global text, `d` for local data...
+    pub kind: char,
+    /// Its size in bytes, where it is known.
+    pub size: Option<u64>,
+    /// The module it belongs to; `None` for the kernel.
+    pub module: Option<Arc<str>>,
+}
+
+/// A symbol and the distance of an address from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The symbol.
+    pub symbol: KernelSymbol,
+    /// Bytes from the symbol's start.
+    pub offset: u64,
+}
+
+impl fmt::Display for Place {
+    /// `name+offset`, and `[module]` behind it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.symbol.name)?;
+        if self.offset > 0 {
+            write!(f, "+{}", self.offset)?;
+        }
+        match &self.symbol.module {
+            Some(module) => write!(f, " [{module}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl KernelSymbols {
+    pub(crate) fn find(kernel: &Kernel) -> Field<Self> {
+        let mut why = None;
+        for (source, find) in [
+            (SymbolsSource::Kallsyms, from_vmcoreinfo as fn(&Kernel) -> Field<SymbolTable>),
+            (SymbolsSource::Vmlinux, from_vmlinux),
+            (SymbolsSource::SystemMap, from_system_map),
+            (SymbolsSource::KallsymsScan, from_scan),
+        ] {
+            match find(kernel) {
+                Ok(table) => return Ok(Self { table, source }),
+                Err(lacks) => why = why.or(Some(lacks)),
+            }
+        }
+        Err(why.unwrap_or(Lacks::Types))
+    }
+}
+
+/// The tables where VMCOREINFO says they are (6.0, and backports).
+fn from_vmcoreinfo(kernel: &Kernel) -> Field<SymbolTable> {
+    let info = kernel.vmcoreinfo();
+    let at = KallsymsAt::from_vmcoreinfo(info)
+        .ok_or_else(|| Lacks::unavailable("VMCOREINFO does not tell where kallsyms is"))?;
+    kallsyms::read(kernel.memory(), &at, expected(kernel)).map_err(|error| Lacks::unavailable(error))
+}
+
+/// The tables by their signature, in the mapping of the kernel's image.
+fn from_scan(kernel: &Kernel) -> Field<SymbolTable> {
+    let image = image_range(kernel)?;
+    let at = kallsyms::scan(kernel.memory(), image, expected(kernel)).map_err(|error| Lacks::unavailable(error))?;
+    kallsyms::read(kernel.memory(), &at, expected(kernel)).map_err(|error| Lacks::unavailable(error))
+}
+
+/// A symbol whose address is known without kallsyms: it proves a decoding right.
+fn expected(kernel: &Kernel) -> Option<(&'static str, VirtAddr)> {
+    ["_stext", "init_uts_ns", "swapper_pg_dir"]
+        .into_iter()
+        .find_map(|name| Some((name, VirtAddr(kernel.vmcoreinfo().symbol(name)?))))
+}
+
+/// The mapped part of the kernel image's address range around its text.
+fn image_range(kernel: &Kernel) -> Field<std::ops::Range<VirtAddr>> {
+    const STEP: u64 = 2 << 20;
+    const IMAGE: u64 = 1 << 30;
+    /// Unmapped steps inside the image (freed init memory) before it counts as ended.
+    const HOLE: u64 = 8;
+    let space = kernel.space();
+    let mapped = |at: VirtAddr| space.translate(at).is_ok();
+    let first = match expected(kernel) {
+        Some((_, at)) => VirtAddr(at.0 & !(STEP - 1)),
+        None => (0..IMAGE / STEP)
+            .map(|step| VirtAddr(START_KERNEL_MAP.wrapping_add(step * STEP)))
+            .find(|&at| mapped(at))
+            .ok_or_else(|| Lacks::unavailable("the kernel's image is not mapped"))?,
+    };
+    let (mut end, mut at, mut hole) = (first, first, 0);
+    while at.0 >= START_KERNEL_MAP && at.since(VirtAddr(START_KERNEL_MAP)) < IMAGE && hole < HOLE {
+        hole = if mapped(at) { 0 } else { hole + 1 };
+        at = at.add(STEP);
+        if hole == 0 {
+            end = at;
+        }
+    }
+    Ok(first..end)
+}
+
+fn from_vmlinux(kernel: &Kernel) -> Field<SymbolTable> {
+    let vmlinux = kernel.vmlinux().ok_or_else(|| Lacks::unavailable("no vmlinux was given"))?;
+    let table = vmlinux.symbols().map_err(Lacks::unavailable)?;
+    Ok(table.moved(kaslr_of(kernel, &table)))
+}
+
+fn from_system_map(kernel: &Kernel) -> Field<SymbolTable> {
+    let map = kernel.options().debuginfo.system_map.as_ref();
+    let map = map.ok_or_else(|| Lacks::unavailable("no System.map was given"))?;
+    let table = system_map::parse(&map.bytes).map_err(Lacks::unavailable)?;
+    Ok(table.moved(kaslr_of(kernel, &table)))
+}
+
+/// Bytes from a symbol table's link-time addresses to the dump's.
+fn kaslr_of(kernel: &Kernel, table: &SymbolTable) -> u64 {
+    if let Some(kaslr) = kernel.options().overrides.kaslr {
+        return kaslr;
+    }
+    let told = || kernel.vmcoreinfo().kaslr_offset();
+    let measured = expected(kernel)
+        .and_then(|(name, at)| table.by_name(name).next().map(|symbol| at.since(symbol.address)));
+    measured.or_else(told).unwrap_or(0)
+}
+
+impl Kernel {
+    /// The kernel's own symbol table, without the modules'.
+    pub fn symbol_table(&self) -> Field<&SymbolTable> {
+        self.kernel_symbols().as_ref().map(|symbols| &symbols.table).map_err(Lacks::clone)
+    }
+
+    /// Where the symbols came from.
+    pub fn symbols_source(&self) -> Field<SymbolsSource> {
+        self.kernel_symbols().as_ref().map(|symbols| symbols.source).map_err(Lacks::clone)
+    }
+
+    /// The address of one of the kernel's own symbols. For a name with several meanings, the global one.
+    pub fn symbol(&self, name: &str) -> Field<VirtAddr> {
+        let hidden = self.options().hidden.symbol(name);
+        let table = self.symbol_table()?;
+        let mut found = table.by_name(name).filter(|_| !hidden).peekable();
+        let first = found.peek().map(|symbol| symbol.address);
+        found
+            .find(|symbol| symbol.kind.is_ascii_uppercase())
+            .map(|symbol| symbol.address)
+            .or(first)
+            .ok_or_else(|| Lacks::Symbol(name.into()))
+    }
+
+    /// The first of several symbols that the kernel has.
+    pub fn any_symbol(&self, names: &[&str]) -> Field<VirtAddr> {
+        self.symbol_table()?;
+        names.iter().find_map(|name| self.symbol(name).ok()).ok_or_else(|| Lacks::Symbol(names.into()))
+    }
+
+    /// Every symbol of a name, of the kernel and of the modules.
+    #[must_use]
+    pub fn symbols_named(&self, name: &str) -> Vec<KernelSymbol> {
+        let kernel = self.symbol_table().ok().into_iter().flat_map(|table| table.by_name(name));
+        let mut all: Vec<_> = kernel.map(|symbol| owned(&symbol, None)).collect();
+        for module in self.modules().iter() {
+            let Ok(table) = module.symbols(self) else { continue };
+            all.extend(table.by_name(name).map(|symbol| owned(&symbol, Some(&module.name))));
+        }
+        all
+    }
+
+    /// The symbol that an address lies in: of the kernel or of a module.
+    #[must_use]
+    pub fn place(&self, address: VirtAddr) -> Option<Place> {
+        if let Some(module) = self.modules().at(address) {
+            let (symbol, offset) = module.symbols(self).ok()?.at(address)?;
+            return Some(Place { symbol: owned(&symbol, Some(&module.name)), offset });
+        }
+        if let Some((symbol, offset)) = self.symbol_table().ok().and_then(|table| table.at(address)) {
+            return Some(Place { symbol: owned(&symbol, None), offset });
+        }
+        None
+    }
+}
+
+fn owned(symbol: &Symbol<'_>, module: Option<&Arc<str>>) -> KernelSymbol {
+    KernelSymbol {
+        name: symbol.name.to_owned(),
+        address: symbol.address,
+        kind: symbol.kind,
+        size: symbol.size,
+        module: module.cloned(),
+    }
+}

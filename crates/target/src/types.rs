@@ -1,0 +1,164 @@
+//! Type information: the kernel's own BTF first, then a vmlinux's BTF, then its DWARF.
+
+use kdive_base::VirtualMemory;
+use kdive_debuginfo::btf::Btf;
+use kdive_debuginfo::{Blob, Tag, Type, TypeId, Types};
+
+use crate::kernel::Kernel;
+use crate::lacks::{Field, Lacks, Names};
+use crate::load::{Layout, Member, MemberNames};
+
+/// Where types came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TypesSource {
+    /// The kernel's BTF, in the dump.
+    DumpBtf,
+    /// BTF of the vmlinux given.
+    VmlinuxBtf,
+    /// DWARF of the vmlinux given.
+    Dwarf,
+}
+
+/// The kernel's types.
+pub(crate) struct KernelTypes {
+    pub(crate) types: Types,
+    pub(crate) source: TypesSource,
+}
+
+/// Real BTF of a kernel is 3 to 10 MB.
+const MAX_BTF_BYTES: u64 = 256 << 20;
+/// Size of a pointer on the 64-bit machines that kdive opens.
+const POINTER_BYTES: u64 = 8;
+
+impl KernelTypes {
+    pub(crate) fn find(kernel: &Kernel) -> Field<Self> {
+        if !kernel.options().no_btf {
+            if let Some(types) = btf_in_dump(kernel) {
+                return Ok(Self { types, source: TypesSource::DumpBtf });
+            }
+            let blob = kernel.vmlinux().and_then(|vmlinux| vmlinux.section(".BTF"));
+            if let Some(types) = blob.and_then(from_btf) {
+                return Ok(Self { types, source: TypesSource::VmlinuxBtf });
+            }
+        }
+        #[cfg(feature = "dwarf")]
+        if let Some(types) = crate::dwarf::types(kernel) {
+            return Ok(Self { types, source: TypesSource::Dwarf });
+        }
+        Err(Lacks::Types)
+    }
+}
+
+fn btf_in_dump(kernel: &Kernel) -> Option<Types> {
+    let start = kernel.symbol("__start_BTF").ok()?;
+    let stop = kernel.symbol("__stop_BTF").ok()?;
+    let length = stop.since(start);
+    if length == 0 || length > MAX_BTF_BYTES {
+        return None;
+    }
+    // Damaged or partly excluded BTF still has the types before the hole.
+    let mut bytes = vec![0; length as usize];
+    let (count, _) = kernel.memory().read(start, &mut bytes);
+    bytes.truncate(count);
+    from_btf(Blob::from(bytes))
+}
+
+fn from_btf(blob: Blob) -> Option<Types> {
+    let mut failed = false;
+    let types = Types::new(POINTER_BYTES).with(|unit| {
+        Btf::parse(blob, unit).unwrap_or_else(|_| {
+            failed = true;
+            Btf::empty(unit)
+        })
+    });
+    (!failed).then_some(types)
+}
+
+impl Kernel {
+    /// All types known so far.
+    pub fn types(&self) -> Field<&Types> {
+        self.kernel_types().as_ref().map(|types| &types.types).map_err(Lacks::clone)
+    }
+
+    /// Where the types came from.
+    pub fn types_source(&self) -> Field<TypesSource> {
+        self.kernel_types().as_ref().map(|types| types.source).map_err(Lacks::clone)
+    }
+
+    /// A struct, union or typedef of a record, by name.
+    pub fn record(&self, name: &str) -> Field<TypeId> {
+        let types = self.types()?;
+        [Tag::Struct, Tag::Union, Tag::Typedef]
+            .into_iter()
+            .find_map(|tag| types.find(tag, name).ok())
+            .ok_or_else(|| Lacks::Type(name.into()))
+    }
+
+    /// Size of a record in bytes.
+    pub fn size_of(&self, record: &str) -> Field<u64> {
+        let id = self.record(record)?;
+        self.types()?.size_of(id).ok_or_else(|| Lacks::Type(record.into()))
+    }
+
+    /// Where the first member of these names lies in a record. Paths go through members (`mm.pgd`).
+    pub fn member(&self, record: &str, members: &[&str]) -> Field<Member> {
+        let id = self.record(record)?;
+        members
+            .iter()
+            .filter(|member| !self.options().hidden.member(record, member))
+            .find_map(|member| self.member_of(id, member))
+            .ok_or_else(|| Lacks::Member { record: record.into(), members: members.into() })
+    }
+
+    /// Offset of a member in bytes.
+    pub fn offset_of(&self, record: &str, member: &str) -> Field<u64> {
+        self.member(record, &[member]).map(|member| member.offset)
+    }
+
+    /// The value of an enumerator.
+    pub fn enumerator(&self, name: &str) -> Field<i128> {
+        let missing = || Lacks::unavailable(format_args!("this kernel has no enumerator {name}"));
+        self.types()?.enumerator(name).map(|(_, value)| value).map_err(|_| missing())
+    }
+
+    fn member_of(&self, record: TypeId, path: &str) -> Option<Member> {
+        let types = self.types().ok()?;
+        let found = types.member(record, path).ok()?;
+        let bytes = types.size_of(found.of).unwrap_or(0);
+        let offset = found.byte_offset();
+        let bits = found.bit_size.map(|width| {
+            // A bit-field is read as the storage unit of its declared type, aligned, so that it never straddles.
+            let unit_bits = bytes.max(1).saturating_mul(8);
+            let inside = found.bit_offset % unit_bits;
+            (inside as u32, width)
+        });
+        let offset = if bits.is_some() { offset.saturating_sub(offset % bytes.max(1)) } else { offset };
+        Some(Member { offset, bytes, bits, signed: is_signed(types, found.of), of: found.of })
+    }
+
+    pub(crate) fn bind(&self, records: &[&str], members: &[MemberNames]) -> Layout {
+        let found = records.iter().find(|record| self.record(record).is_ok());
+        let Some(record) = found else {
+            let lacks = match self.types() {
+                Err(lacks) => lacks,
+                Ok(_) => Lacks::Type(Names::from(records)),
+            };
+            let members = members.iter().map(|_| Err(lacks.clone())).collect();
+            return Layout { record: Err(lacks), members, span: (0, 0) };
+        };
+        let members: Vec<_> = members.iter().map(|names| self.member(record, names.0)).collect();
+        let known = || members.iter().flatten();
+        let low = known().map(|member| member.offset).min().unwrap_or(0);
+        let high = known().map(|member| member.offset.saturating_add(member.bytes)).max().unwrap_or(0);
+        Layout { record: self.size_of(record), members, span: (low, high) }
+    }
+}
+
+fn is_signed(types: &Types, id: TypeId) -> bool {
+    match types.stripped(id).as_deref() {
+        Some(Type::Int { encoding, .. }) => *encoding == kdive_debuginfo::types::Encoding::Signed,
+        Some(Type::Enum(of)) => of.signed,
+        _ => false,
+    }
+}
