@@ -1,1 +1,35 @@
-//! TODO
+//! Dump containers: from the files of a crash dump to the physical memory of the machine that died.
+//!
+//! Design constraints:
+//! - One file per container format, behind [`PhysicalMemory`]; [`formats`](crate::open()) lists them in one static table,
+//!   which is where a new format goes. Wrappers around whole files (flattened) are a [`ReadAt`](kdive_base::ReadAt) over a
+//!   `ReadAt` and have a table of their own.
+//! - Knows nothing of symbols, types or page tables, opens no file and prints nothing: the host gives open files.
+//! - Everything is read by offset when it is asked for. Opening reads headers, notes and, for formats without an index
+//!   (flattened, LiME, AVML), record headers; never pages. Reading a page is O(1).
+//! - Every byte may be wrong or missing. A count is checked against the bytes that could hold it before anything is
+//!   allocated; a page that cannot be had is a [`Missing`](kdive_base::Missing) with its reason; a file cut at any byte
+//!   still yields what lies before the cut.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+mod elf;
+mod error;
+mod extents;
+mod facts;
+mod formats;
+mod input;
+mod memory;
+mod notes;
+mod open;
+mod probe;
+mod scan;
+mod window;
+
+pub use error::OpenError;
+pub use facts::{Facts, PartFacts, UtsName};
+pub use input::{Hints, Input, InputFile};
+pub use memory::{PhysicalMemory, Run, RunState, RunTotals, Segment};
+pub use notes::{ControlRegisters, CpuNote, DeviceDump, Notes, OtherNote};
+pub use open::{Opened, open};
+pub use probe::{Kind, probe};
+pub use scan::{Candidate, Form, find_vmcoreinfo};

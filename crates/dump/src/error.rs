@@ -1,0 +1,73 @@
+//! Why a dump cannot be opened, and what to do next.
+
+use crate::Kind;
+
+/// The dump cannot be opened. The message names the file, the reason and, where there is one, the next step.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No file at all.
+    #[error("no dump file was given")]
+    NoFiles,
+    /// The operating system failed to read a file.
+    #[error("{name}: cannot be read: {source}")]
+    Io {
+        /// The file.
+        name: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// It is something else.
+    #[error("{name} is {}, not a dump that kdive reads\nhint: {}", .kind.description(), .kind.advice())]
+    NotADump {
+        /// The file.
+        name: String,
+        /// What it is.
+        kind: Kind,
+    },
+    /// It is a dump, but what it says of itself makes no sense.
+    #[error(
+        "{name}: {format}: {what}\nhint: the file is damaged; copy it again, and compare its size with the original's"
+    )]
+    Damaged {
+        /// The file.
+        name: String,
+        /// The container format.
+        format: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// It ends before its headers do.
+    #[error(
+        "{name}: {format}: the file ends at {has} bytes, inside its headers, which take {needs}\nhint: the copy or the \
+         capture was cut short; nothing of the memory is in this file"
+    )]
+    Truncated {
+        /// The file.
+        name: String,
+        /// The container format.
+        format: &'static str,
+        /// Bytes that the headers take.
+        needs: u64,
+        /// Bytes that there are.
+        has: u64,
+    },
+    /// Several files that do not belong together.
+    #[error(
+        "{first} and {second} are not parts of one dump: {why}\nhint: give one dump, or all parts of one split dump"
+    )]
+    NotOneDump {
+        /// The first file.
+        first: String,
+        /// The file that does not fit.
+        second: String,
+        /// What differs.
+        why: String,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn damaged(name: &str, format: &'static str, what: impl Into<String>) -> Self {
+        Self::Damaged { name: name.to_owned(), format, what: what.into() }
+    }
+}

@@ -1,0 +1,75 @@
+//! Opening: tell the format, peel the wrappers, hand the files to the format.
+
+use std::sync::Arc;
+
+use crate::facts::Facts;
+use crate::formats::{FORMATS, Format, Head, Peeled, Source, WRAPPERS};
+use crate::memory::PhysicalMemory;
+use crate::notes::Notes;
+use crate::probe::kind_of;
+use crate::{Hints, Input, OpenError};
+
+/// Wrappers inside wrappers that are peeled.
+const MAX_WRAPPERS: usize = 4;
+
+/// An opened dump.
+#[derive(Clone)]
+pub struct Opened {
+    /// The memory.
+    pub memory: Arc<dyn PhysicalMemory>,
+    /// What the container says of itself.
+    pub facts: Facts,
+    /// VMCOREINFO, registers and the like.
+    pub notes: Notes,
+}
+
+/// Opens a dump: one file, or the parts of a split set in any order, some of which may be missing.
+///
+/// # Errors
+/// When no memory can be had from the files at all: see [`OpenError`]. Damage that leaves some memory readable is a
+/// warning in [`Facts`].
+pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
+    let mut sources = Vec::with_capacity(input.files.len());
+    let mut format: Option<(&'static Format, String)> = None;
+    for file in input.files {
+        let source = Source { name: file.name, data: file.data, wrappers: Vec::new(), warnings: Vec::new() };
+        let (found, source) = identify(source)?;
+        match &format {
+            Some((first, name)) if first.name != found.name => {
+                return Err(OpenError::NotOneDump {
+                    first: name.clone(),
+                    second: source.name,
+                    why: format!("one is {}, the other {}", first.name, found.name),
+                });
+            }
+            Some(_) => {}
+            None => format = Some((found, source.name.clone())),
+        }
+        sources.push(source);
+    }
+    let (format, _) = format.ok_or(OpenError::NoFiles)?;
+    let mut opened = (format.open)(&sources, hints)?;
+    let wrapper_warnings = sources.into_iter().flat_map(|source| source.warnings);
+    opened.facts.warnings.splice(0..0, wrapper_warnings);
+    Ok(opened)
+}
+
+fn identify(mut source: Source) -> Result<(&'static Format, Source), OpenError> {
+    loop {
+        let bytes = source.head()?;
+        let head = Head { bytes: &bytes, file: &*source.data };
+        if let Some(format) = FORMATS.iter().find(|format| (format.recognises)(&head)) {
+            return Ok((format, source));
+        }
+        let wrapper = WRAPPERS.iter().find(|wrapper| (wrapper.recognises)(&head));
+        match wrapper {
+            Some(wrapper) if source.wrappers.len() < MAX_WRAPPERS => {
+                let Peeled { data, warning } = (wrapper.peel)(&source)?;
+                source.data = data;
+                source.wrappers.push(wrapper.name);
+                source.warnings.extend(warning.map(|warning| format!("{}: {warning}", source.name)));
+            }
+            _ => return Err(OpenError::NotADump { kind: kind_of(&head), name: source.name }),
+        }
+    }
+}
