@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, RwLock};
 
 use kdive_base::{VirtAddr, VirtualMemory};
 use kdive_debuginfo::elf::ElfFile;
+use kdive_debuginfo::symbols::Symbols;
 use kdive_debuginfo::vmcoreinfo::VmcoreInfo;
 use kdive_dump::{Facts, Notes, Opened, PhysicalMemory};
 use rustc_hash::FxHashMap;
@@ -71,6 +72,7 @@ pub struct Kernel {
     vmlinux: Option<ElfFile>,
     artifacts: Arc<dyn Artifacts>,
     symbols: OnceLock<Field<KernelSymbols>>,
+    all_symbols: OnceLock<Symbols>,
     types: OnceLock<Field<KernelTypes>>,
     layouts: RwLock<FxHashMap<RustType, Arc<Layout>>>,
     os: Os,
@@ -97,6 +99,7 @@ impl Kernel {
             vmlinux,
             artifacts,
             symbols: OnceLock::new(),
+            all_symbols: OnceLock::new(),
             types: OnceLock::new(),
             layouts: RwLock::default(),
             os: Os::default(),
@@ -181,6 +184,10 @@ impl Kernel {
 
     pub(crate) fn kernel_symbols(&self) -> &Field<KernelSymbols> {
         self.symbols.get_or_init(|| KernelSymbols::find(self))
+    }
+
+    pub(crate) fn all_symbols_once(&self) -> &OnceLock<Symbols> {
+        &self.all_symbols
     }
 
     pub(crate) fn kernel_types(&self) -> &Field<KernelTypes> {

@@ -32,6 +32,7 @@ pub use lacks::{Field, Lacks, Names};
 pub use load::{
     Bytes, FieldValue, Load, Loader, Member, MemberAddress, MemberNames, Object, Text, Words,
 };
+pub use types::TypesSource;
 pub use space::{AddressSpace, LinearMap};
-pub use symbols::{KernelSymbol, Place};
+pub use symbols::{Place, SymbolsSource};
 pub use translate::{PageTable, Step, Translation};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kdive_arch::x86_64::paging::START_KERNEL_MAP;
 use kdive_base::VirtAddr;
 use kdive_debuginfo::kallsyms::{self, KallsymsAt};
-use kdive_debuginfo::symbols::{Symbol, SymbolTable};
+use kdive_debuginfo::symbols::{Symbol, SymbolTable, Symbols};
 use kdive_debuginfo::system_map;
 
 use crate::kernel::Kernel;
@@ -26,44 +26,29 @@ pub enum SymbolsSource {
     SystemMap,
 }
 
-/// The kernel's symbol table.
+/// The kernel's own symbols, without the modules'.
 pub(crate) struct KernelSymbols {
-    pub(crate) table: SymbolTable,
+    pub(crate) symbols: Symbols,
     pub(crate) source: SymbolsSource,
 }
 
-/// A symbol of the kernel or of a module.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelSymbol {
-    /// Its name.
-    pub name: String,
-    /// Its address.
-    pub address: VirtAddr,
-    /// nm's letter: `T` for global text, `d` for local data...
-    pub kind: char,
-    /// Its size in bytes, where it is known.
-    pub size: Option<u64>,
-    /// The module it belongs to; `None` for the kernel.
-    pub module: Option<Arc<str>>,
-}
-
 /// A symbol and the distance of an address from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Place<'k> {
     /// The symbol.
-    pub symbol: KernelSymbol,
+    pub symbol: Symbol<'k>,
     /// Bytes from the symbol's start.
     pub offset: u64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Place<'_> {
     /// `name+offset`, and `[module]` behind it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.symbol.name)?;
+        f.write_str(self.symbol.name)?;
         if self.offset > 0 {
             write!(f, "+{}", self.offset)?;
         }
-        match &self.symbol.module {
+        match self.symbol.module {
             Some(module) => write!(f, " [{module}]"),
             None => Ok(()),
         }
@@ -80,7 +65,7 @@ impl KernelSymbols {
             (SymbolsSource::KallsymsScan, from_scan),
         ] {
             match find(kernel) {
-                Ok(table) => return Ok(Self { table, source }),
+                Ok(table) => return Ok(Self { symbols: Symbols::new(Arc::new(table), None), source }),
                 Err(lacks) => why = why.or(Some(lacks)),
             }
         }
@@ -138,15 +123,22 @@ fn image_range(kernel: &Kernel) -> Field<std::ops::Range<VirtAddr>> {
 
 fn from_vmlinux(kernel: &Kernel) -> Field<SymbolTable> {
     let vmlinux = kernel.vmlinux().ok_or_else(|| Lacks::unavailable("no vmlinux was given"))?;
-    let table = vmlinux.symbols().map_err(Lacks::unavailable)?;
-    Ok(table.moved(kaslr_of(kernel, &table)))
+    Ok(at_dump_addresses(kernel, vmlinux.symbols().map_err(Lacks::unavailable)?))
 }
 
 fn from_system_map(kernel: &Kernel) -> Field<SymbolTable> {
     let map = kernel.options().debuginfo.system_map.as_ref();
     let map = map.ok_or_else(|| Lacks::unavailable("no System.map was given"))?;
-    let table = system_map::parse(&map.bytes).map_err(Lacks::unavailable)?;
-    Ok(table.moved(kaslr_of(kernel, &table)))
+    Ok(at_dump_addresses(kernel, system_map::parse(&map.bytes).map_err(Lacks::unavailable)?))
+}
+
+/// A table with link-time addresses, moved to where KASLR put the kernel.
+fn at_dump_addresses(kernel: &Kernel, table: SymbolTable) -> SymbolTable {
+    let slide = kaslr_of(kernel, &table);
+    match table.image() {
+        Some(image) if slide != 0 => table.slid(image, slide),
+        _ => table,
+    }
 }
 
 /// Bytes from a symbol table's link-time addresses to the dump's.
@@ -163,12 +155,21 @@ fn kaslr_of(kernel: &Kernel, table: &SymbolTable) -> u64 {
 impl Kernel {
     /// The kernel's own symbol table, without the modules'.
     pub fn symbol_table(&self) -> Field<&SymbolTable> {
-        self.kernel_symbols().as_ref().map(|symbols| &symbols.table).map_err(Lacks::clone)
+        self.kernel_symbols().as_ref().map(|found| &**found.symbols.kernel()).map_err(Lacks::clone)
     }
 
     /// Where the symbols came from.
     pub fn symbols_source(&self) -> Field<SymbolsSource> {
-        self.kernel_symbols().as_ref().map(|symbols| symbols.source).map_err(Lacks::clone)
+        self.kernel_symbols().as_ref().map(|found| found.source).map_err(Lacks::clone)
+    }
+
+    /// All symbols: the kernel's and the modules', which are read on the first call.
+    pub fn symbols(&self) -> Field<&Symbols> {
+        let kernel = self.kernel_symbols().as_ref().map_err(Lacks::clone)?;
+        Ok(self.all_symbols_once().get_or_init(|| {
+            let modules = self.modules().symbols(self);
+            kernel.symbols.with_modules(modules)
+        }))
     }
 
     /// The address of one of the kernel's own symbols. For a name with several meanings, the global one.
@@ -178,7 +179,7 @@ impl Kernel {
         let mut found = table.by_name(name).filter(|_| !hidden).peekable();
         let first = found.peek().map(|symbol| symbol.address);
         found
-            .find(|symbol| symbol.kind.is_ascii_uppercase())
+            .find(|symbol| symbol.kind.letter().is_ascii_uppercase())
             .map(|symbol| symbol.address)
             .or(first)
             .ok_or_else(|| Lacks::Symbol(name.into()))
@@ -190,38 +191,15 @@ impl Kernel {
         names.iter().find_map(|name| self.symbol(name).ok()).ok_or_else(|| Lacks::Symbol(names.into()))
     }
 
-    /// Every symbol of a name, of the kernel and of the modules.
-    #[must_use]
-    pub fn symbols_named(&self, name: &str) -> Vec<KernelSymbol> {
-        let kernel = self.symbol_table().ok().into_iter().flat_map(|table| table.by_name(name));
-        let mut all: Vec<_> = kernel.map(|symbol| owned(&symbol, None)).collect();
-        for module in self.modules().iter() {
-            let Ok(table) = module.symbols(self) else { continue };
-            all.extend(table.by_name(name).map(|symbol| owned(&symbol, Some(&module.name))));
-        }
-        all
-    }
-
     /// The symbol that an address lies in: of the kernel or of a module.
     #[must_use]
-    pub fn place(&self, address: VirtAddr) -> Option<Place> {
-        if let Some(module) = self.modules().at(address) {
-            let (symbol, offset) = module.symbols(self).ok()?.at(address)?;
-            return Some(Place { symbol: owned(&symbol, Some(&module.name)), offset });
-        }
-        if let Some((symbol, offset)) = self.symbol_table().ok().and_then(|table| table.at(address)) {
-            return Some(Place { symbol: owned(&symbol, None), offset });
-        }
-        None
-    }
-}
-
-fn owned(symbol: &Symbol<'_>, module: Option<&Arc<str>>) -> KernelSymbol {
-    KernelSymbol {
-        name: symbol.name.to_owned(),
-        address: symbol.address,
-        kind: symbol.kind,
-        size: symbol.size,
-        module: module.cloned(),
+    pub fn place(&self, address: VirtAddr) -> Option<Place<'_>> {
+        let symbols = match self.modules().at(address) {
+            Some(_) => self.symbols().ok()?,
+            // Most addresses are the kernel's own: they do not wait for the modules' tables.
+            None => &self.kernel_symbols().as_ref().ok()?.symbols,
+        };
+        let (symbol, offset) = symbols.at(address)?;
+        Some(Place { symbol, offset })
     }
 }

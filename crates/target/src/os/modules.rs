@@ -1,9 +1,10 @@
 //! The module list: names, memory, symbols and unwind tables of loadable modules (`kernel/module`).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use kdive_base::{Endian, VirtAddr, VirtualMemory};
-use kdive_debuginfo::symbols::{SymbolTable, SymbolTableBuilder};
+use kdive_debuginfo::symbols::{ModuleSymbols, SymbolKind, SymbolTable, SymbolTableBuilder};
+use rayon::prelude::*;
 
 use crate::kernel::Kernel;
 use crate::lacks::{Field, Lacks};
@@ -88,7 +89,6 @@ pub struct Module {
     pub name: Arc<str>,
     /// Its memory.
     pub memory: Vec<ModuleMemory>,
-    symbols: OnceLock<Field<SymbolTable>>,
 }
 
 /// The modules, in the order of the kernel's list (the latest loaded first).
@@ -138,6 +138,16 @@ impl Modules {
         self.list.iter().find(|module| *module.name == *name)
     }
 
+    /// The symbols of all modules, out of their own tables. A module whose table cannot be read has none.
+    pub(crate) fn symbols(&self, kernel: &Kernel) -> Vec<ModuleSymbols> {
+        let of = |module: &Module| ModuleSymbols {
+            name: module.name.clone(),
+            ranges: module.memory.iter().map(|memory| memory.start..memory.start.add(memory.bytes)).collect(),
+            table: Arc::new(read_symbols(kernel, module).unwrap_or_default()),
+        };
+        self.list.par_iter().map(of).collect()
+    }
+
     /// The module whose memory holds an address.
     #[must_use]
     pub fn at(&self, address: VirtAddr) -> Option<&Module> {
@@ -152,7 +162,7 @@ impl Module {
             _ => format!("?{}", fields.at).into(),
         };
         let memory = memory_of(kernel, &fields);
-        Self { fields, name, memory, symbols: OnceLock::new() }
+        Self { fields, name, memory }
     }
 
     /// Whether an address lies in the module's memory.
@@ -171,11 +181,6 @@ impl Module {
     #[must_use]
     pub fn core_bytes(&self) -> u64 {
         self.memory.iter().filter(|memory| !memory.init).map(|memory| memory.bytes).fold(0, u64::saturating_add)
-    }
-
-    /// The module's symbols, read on first use.
-    pub fn symbols(&self, kernel: &Kernel) -> Field<&SymbolTable> {
-        self.symbols.get_or_init(|| read_symbols(kernel, self)).as_ref().map_err(Clone::clone)
     }
 }
 
@@ -257,9 +262,9 @@ fn read_symbols(kernel: &Kernel, module: &Module) -> Field<SymbolTable> {
         }
         // Before 5.2 there is no table of kinds: st_info holds the letter.
         let kind = kinds.as_ref().and_then(|kinds| kinds.get(index)).or(symbol.get(4)).copied().unwrap_or(b'?');
-        table.push(&String::from_utf8_lossy(name), VirtAddr(value), Some(size).filter(|&size| size > 0), kind as char);
+        table.push(name, VirtAddr(value), size, SymbolKind::new(kind));
     }
-    Ok(table.build())
+    Ok(table.finish())
 }
 
 fn split_symbol(symbol: &[u8]) -> Option<(u32, u16, u64, u64)> {
