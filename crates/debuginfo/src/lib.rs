@@ -9,6 +9,8 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod blob;
+#[cfg(feature = "dwarf")]
+pub mod dwarf;
 mod names;
 pub mod symbols;
 pub mod types;

@@ -1,0 +1,1 @@
+//! DWARF: inline frames, lines, types and variables of a kernel or module.
