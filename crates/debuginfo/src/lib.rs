@@ -9,12 +9,20 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod blob;
+pub mod btf;
 #[cfg(feature = "dwarf")]
 pub mod dwarf;
+pub mod elf;
 mod names;
 pub mod symbols;
+pub mod system_map;
 pub mod types;
+pub mod vmcoreinfo;
 
 pub use blob::Blob;
+pub use btf::{Btf, BtfError};
+pub use elf::{ElfError, ElfFile, ElfKind};
 pub use symbols::{ModuleSymbols, Symbol, SymbolKind, SymbolTable, SymbolTableBuilder, Symbols};
+pub use system_map::{SystemMap, SystemMapError};
 pub use types::{Tag, Type, TypeId, Types};
+pub use vmcoreinfo::VmcoreInfo;

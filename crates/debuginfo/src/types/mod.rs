@@ -15,6 +15,8 @@ use std::sync::{Arc, RwLock};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
+use crate::btf::Btf;
+
 pub use self::member::{MemberAt, MemberError};
 pub use self::near::Closest;
 
@@ -314,6 +316,8 @@ pub struct Types {
     next: Arc<AtomicU32>,
     derived: Arc<derived::Derived>,
     pointer_bytes: u64,
+    /// The kernel's BTF and its unit, for the split BTF of modules.
+    pub(crate) kernel_btf: Option<(Arc<Btf>, u32)>,
 }
 
 impl fmt::Debug for Types {
@@ -327,7 +331,13 @@ impl Types {
     /// No types yet, for a machine with pointers of this size (8, or 4).
     #[must_use]
     pub fn new(pointer_bytes: u64) -> Self {
-        Self { slots: Vec::new(), next: Arc::default(), derived: Arc::default(), pointer_bytes }
+        Self {
+            slots: Vec::new(),
+            next: Arc::default(),
+            derived: Arc::default(),
+            pointer_bytes,
+            kernel_btf: None,
+        }
     }
 
     /// Size of a pointer in bytes.
@@ -350,7 +360,8 @@ impl Types {
     #[must_use]
     pub fn without(&self, module: Option<&str>) -> Self {
         let kept = self.slots.iter().filter(|slot| slot.unit.module() != module);
-        Self { slots: kept.cloned().collect(), ..self.clone() }
+        let kernel_btf = self.kernel_btf.clone().filter(|_| module.is_some());
+        Self { slots: kept.cloned().collect(), kernel_btf, ..self.clone() }
     }
 
     /// Whether there is no unit at all.
