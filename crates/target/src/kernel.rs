@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock, RwLock};
 
 use kdive_base::{VirtAddr, VirtualMemory};
+use kdive_debuginfo::Types;
 use kdive_debuginfo::elf::ElfFile;
 use kdive_debuginfo::symbols::Symbols;
 use kdive_debuginfo::vmcoreinfo::VmcoreInfo;
@@ -16,6 +17,7 @@ use crate::bootstrap::{Bootstrap, Overrides, VmcoreinfoSource};
 use crate::hide::Hidden;
 use crate::lacks::Field;
 use crate::load::{Layout, Load, Loader};
+use crate::memo::Memo;
 use crate::os::Os;
 use crate::space::AddressSpace;
 use crate::symbols::KernelSymbols;
@@ -74,8 +76,10 @@ pub struct Kernel {
     symbols: OnceLock<Field<KernelSymbols>>,
     all_symbols: OnceLock<Symbols>,
     types: OnceLock<Field<KernelTypes>>,
+    all_types: OnceLock<Field<Types>>,
     layouts: RwLock<FxHashMap<RustType, Arc<Layout>>>,
     os: Os,
+    memo: Memo,
 }
 
 impl Kernel {
@@ -101,8 +105,10 @@ impl Kernel {
             symbols: OnceLock::new(),
             all_symbols: OnceLock::new(),
             types: OnceLock::new(),
+            all_types: OnceLock::new(),
             layouts: RwLock::default(),
             os: Os::default(),
+            memo: Memo::default(),
         }))
     }
 
@@ -186,12 +192,20 @@ impl Kernel {
         self.symbols.get_or_init(|| KernelSymbols::find(self))
     }
 
+    pub(crate) fn memo(&self) -> &Memo {
+        &self.memo
+    }
+
     pub(crate) fn all_symbols_once(&self) -> &OnceLock<Symbols> {
         &self.all_symbols
     }
 
     pub(crate) fn kernel_types(&self) -> &Field<KernelTypes> {
         self.types.get_or_init(|| KernelTypes::find(self))
+    }
+
+    pub(crate) fn all_types_once(&self) -> &OnceLock<Field<Types>> {
+        &self.all_types
     }
 
     /// A loader of `T`, its layout bound to this kernel once.

@@ -16,6 +16,7 @@ mod hide;
 mod kernel;
 mod lacks;
 mod load;
+mod memo;
 pub mod os;
 mod space;
 mod symbols;

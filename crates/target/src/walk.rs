@@ -52,6 +52,13 @@ pub fn list(memory: &dyn VirtualMemory, head: VirtAddr) -> Chain<'_> {
     chain(memory, memory.pointer(head), head, 0)
 }
 
+/// [`list`] from its last link to its first.
+#[must_use]
+pub fn list_backwards(memory: &dyn VirtualMemory, head: VirtAddr) -> Chain<'_> {
+    const PREV: u64 = 8;
+    chain(memory, memory.pointer(head.add(PREV)), head, PREV)
+}
+
 /// The links of a list that ends with null, such as `hlist` and `llist` (`include/linux/list.h`,
 /// `include/linux/llist.h`): `first` is the first link, `next_offset` the offset of the next pointer in each.
 #[must_use]
