@@ -66,11 +66,6 @@ impl<T: Copy> Extents<T> {
         Self { sorted }
     }
 
-    /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Extent<T>> {
-        self.sorted.iter()
-    }
-
     /// One more than the last address of the last extent.
     pub(crate) fn end(&self) -> u64 {
         self.sorted.last().map_or(0, |last| last.end)

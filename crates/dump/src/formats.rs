@@ -10,10 +10,10 @@ use crate::window::read_up_to;
 use crate::{Hints, OpenError};
 
 /// Formats that [`crate::open()`] reads, in the order in which they are tried.
-pub(crate) static FORMATS: &[Format] = &[crate::elf::FORMAT];
+pub(crate) static FORMATS: &[Format] = &[crate::elf::FORMAT, crate::kdump::FORMAT];
 
 /// Wrappers that [`crate::open()`] peels off.
-pub(crate) static WRAPPERS: &[Wrapper] = &[];
+pub(crate) static WRAPPERS: &[Wrapper] = &[crate::flattened::WRAPPER];
 
 /// Bytes of a file that formats are told by.
 pub(crate) const HEAD_BYTES: u64 = 8192;

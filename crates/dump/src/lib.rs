@@ -12,12 +12,16 @@
 //!   still yields what lies before the cut.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod cache;
+mod codec;
 mod elf;
 mod error;
 mod extents;
 mod facts;
+mod flattened;
 mod formats;
 mod input;
+mod kdump;
 mod memory;
 mod notes;
 mod open;
