@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use kdive_base::{ByteReader, Endian, Missing, PhysAddr, ReadAt, VirtAddr, Why};
+use kdive_base::{ByteReader, Endian, Missing, PhysAddr, ReadAt, VirtAddr};
 
-use crate::extents::{Backing, Extent, Extents, FlatMemory, backed};
+use crate::extents::{Extent, Extents};
 use crate::facts::Facts;
+use crate::flat::{Backing, FlatMemory, backed};
 use crate::formats::{Format, Head, Source, single};
 use crate::memory::{PhysicalMemory, Run, Segment, read_in_pieces};
 use crate::notes::{Notes, read_notes};
@@ -285,11 +286,11 @@ impl ElfMemory {
         Self {
             virtual_: Extents::overlay(present_first(by_virtual)),
             segments: segments.collect(),
-            physical: FlatMemory {
-                extents: Extents::overlay(present_first(by_physical)),
-                files: vec![Arc::clone(file)],
-                zero_excluded: hints.zero_excluded,
-            },
+            physical: FlatMemory::new(
+                vec![Arc::clone(file)],
+                Extents::overlay(present_first(by_physical)),
+                hints,
+            ),
         }
     }
 }
@@ -302,12 +303,11 @@ fn present_first(segments: impl Iterator<Item = [Extent<Backing>; 3]> + Clone) -
 
 impl PhysicalMemory for ElfMemory {
     fn read(&self, at: PhysAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
-        let (done, missing) = read_in_pieces(at.0, into, |at, into| self.physical.piece(at, into));
-        (done, missing.map(|(at, why)| Missing::new(PhysAddr(at), why)))
+        self.physical.read(at, into)
     }
 
     fn next_run(&self, from: PhysAddr) -> Option<Run> {
-        self.physical.extents.run(from.0, Why::NeverPresent, Backing::state)
+        self.physical.next_run(from)
     }
 
     fn virtual_segments(&self) -> &[Segment] {
@@ -316,7 +316,7 @@ impl PhysicalMemory for ElfMemory {
 
     fn read_virtual(&self, at: VirtAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
         let (done, missing) =
-            read_in_pieces(at.0, into, |at, into| self.physical.piece_of(&self.virtual_, at, into));
+            read_in_pieces(at.0, into, |at, into| self.physical.piece(Some(&self.virtual_), at, into));
         (done, missing.map(|(at, why)| Missing::new(VirtAddr(at), why)))
     }
 }

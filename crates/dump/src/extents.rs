@@ -2,9 +2,8 @@
 //! its records.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use kdive_base::{PhysAddr, ReadAt, Why};
+use kdive_base::{PhysAddr, Why};
 
 use crate::memory::{Run, RunState};
 
@@ -22,10 +21,14 @@ pub(crate) struct Extent<T> {
 }
 
 impl<T: Copy> Extent<T> {
+    /// Where the byte at an address of the extent is kept.
+    pub(crate) fn offset_of(&self, at: u64) -> u64 {
+        self.offset.saturating_add(at.saturating_sub(self.start))
+    }
+
     /// The part between two addresses.
     fn cut(&self, start: u64, end: u64) -> Self {
-        let moved = start.saturating_sub(self.start);
-        Self { start, end, offset: self.offset.saturating_add(moved), tag: self.tag }
+        Self { start, end, offset: self.offset_of(start), tag: self.tag }
     }
 }
 
@@ -128,86 +131,4 @@ fn overlay_cluster<T: Copy>(cluster: &mut [(usize, Extent<T>)], sorted: &mut Vec
     }
     pieces.sort_by_key(|piece| piece.start);
     sorted.append(&mut pieces);
-}
-
-/// Where the bytes of an extent of memory are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Backing {
-    /// In the file of this index, uncompressed.
-    File(usize),
-    /// Nowhere.
-    Absent(Why),
-}
-
-impl Backing {
-    /// The state that [`crate::PhysicalMemory::next_run`] reports.
-    pub(crate) fn state(self) -> RunState {
-        match self {
-            Self::File(_) => RunState::Present,
-            Self::Absent(why) => RunState::Missing(why),
-        }
-    }
-}
-
-/// Memory kept uncompressed in files: ELF, LiME, raw.
-pub(crate) struct FlatMemory {
-    pub(crate) files: Vec<Arc<dyn ReadAt>>,
-    pub(crate) extents: Extents<Backing>,
-    /// Whether what may be zero or excluded reads as zero.
-    pub(crate) zero_excluded: bool,
-}
-
-impl FlatMemory {
-    /// Fills the first bytes of `into`, at least one, or says why there are none at `at`.
-    pub(crate) fn piece(&self, at: u64, into: &mut [u8]) -> Result<usize, Why> {
-        self.piece_of(&self.extents, at, into)
-    }
-
-    /// The same through another map of the same files.
-    pub(crate) fn piece_of(
-        &self,
-        extents: &Extents<Backing>,
-        at: u64,
-        into: &mut [u8],
-    ) -> Result<usize, Why> {
-        let extent = extents.from(at).map_err(|_| Why::NeverPresent)?;
-        let left = usize::try_from(extent.end.saturating_sub(at)).unwrap_or(usize::MAX);
-        let count = left.min(into.len());
-        let into = into.get_mut(..count).unwrap_or_default();
-        match extent.tag {
-            Backing::File(index) => {
-                let file = self.files.get(index).ok_or(Why::InMissingFile)?;
-                let offset = extent.offset.saturating_add(at.saturating_sub(extent.start));
-                match file.read_full_at(offset, into) {
-                    Ok(0) => Err(Why::BeyondFileEnd),
-                    Ok(count) => Ok(count),
-                    Err(error) => Err(Why::Io(error.kind())),
-                }
-            }
-            Backing::Absent(Why::ZeroOrExcluded | Why::Excluded) if self.zero_excluded => {
-                into.fill(0);
-                Ok(count)
-            }
-            Backing::Absent(why) => Err(why),
-        }
-    }
-}
-
-/// The extents of `start..start + memory_bytes`, of which the file holds the first `file_bytes` at `offset` of the file
-/// with this index, cut where the file ends.
-pub(crate) fn backed(
-    start: u64,
-    memory_bytes: u64,
-    (index, file_len): (usize, u64),
-    offset: u64,
-    file_bytes: u64,
-) -> [Extent<Backing>; 3] {
-    let end = start.saturating_add(memory_bytes);
-    let kept_end = start.saturating_add(file_bytes).min(end);
-    let in_file_end = start.saturating_add(file_len.saturating_sub(offset)).min(kept_end);
-    [
-        Extent { start, end: in_file_end, offset, tag: Backing::File(index) },
-        Extent { start: in_file_end, end: kept_end, offset: 0, tag: Backing::Absent(Why::BeyondFileEnd) },
-        Extent { start: kept_end, end, offset: 0, tag: Backing::Absent(Why::ZeroOrExcluded) },
-    ]
 }

@@ -147,7 +147,7 @@ impl ReadAt for Flattened {
             Ok(record) => {
                 let count = cut(record.end, into.len());
                 let into = into.get_mut(..count).unwrap_or_default();
-                self.outer.read_at(record.offset.saturating_add(offset.saturating_sub(record.start)), into)
+                self.outer.read_at(record.offset_of(offset), into)
             }
             Err(Some(next)) if self.holes_are_zero => {
                 let count = cut(next.start, into.len());

@@ -12,20 +12,24 @@
 //!   still yields what lies before the cut.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod avml;
 mod cache;
 mod codec;
 mod elf;
 mod error;
 mod extents;
 mod facts;
+mod flat;
 mod flattened;
 mod formats;
 mod input;
 mod kdump;
+mod lime;
 mod memory;
 mod notes;
 mod open;
 mod probe;
+mod raw;
 mod scan;
 mod window;
 

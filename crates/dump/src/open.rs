@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use kdive_base::PhysAddr;
+
 use crate::facts::Facts;
 use crate::formats::{FORMATS, Format, Head, Peeled, Source, WRAPPERS};
 use crate::memory::PhysicalMemory;
 use crate::notes::Notes;
 use crate::probe::kind_of;
-use crate::{Hints, Input, OpenError};
+use crate::{Hints, Input, InputFile, OpenError, raw};
 
 /// Wrappers inside wrappers that are peeled.
 const MAX_WRAPPERS: usize = 4;
@@ -29,6 +31,9 @@ pub struct Opened {
 /// When no memory can be had from the files at all: see [`OpenError`]. Damage that leaves some memory readable is a
 /// warning in [`Facts`].
 pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
+    if let Some(raw) = raw_files(&input)? {
+        return raw::open(&raw, hints);
+    }
     let mut sources = Vec::with_capacity(input.files.len());
     let mut format: Option<(&'static Format, String)> = None;
     for file in input.files {
@@ -52,6 +57,22 @@ pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
     let wrapper_warnings = sources.into_iter().flat_map(|source| source.warnings);
     opened.facts.warnings.splice(0..0, wrapper_warnings);
     Ok(opened)
+}
+
+/// The files with their base addresses, if the user calls them raw images.
+fn raw_files(input: &Input) -> Result<Option<Vec<(InputFile, PhysAddr)>>, OpenError> {
+    let (raw, other): (Vec<_>, Vec<_>) = input.files.iter().partition(|file| file.raw_base.is_some());
+    match (raw.first(), other.first()) {
+        (Some(first), Some(second)) => Err(OpenError::NotOneDump {
+            first: first.name.clone(),
+            second: second.name.clone(),
+            why: "one is given as a raw image, the other is not".into(),
+        }),
+        (Some(_), None) => {
+            Ok(Some(raw.into_iter().filter_map(|file| Some((file.clone(), file.raw_base?))).collect()))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn identify(mut source: Source) -> Result<(&'static Format, Source), OpenError> {
