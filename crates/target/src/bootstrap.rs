@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kdive_arch::paging::PageTables;
 use kdive_arch::x86_64::paging::{CR3_ROOT, CR4_LA57, FIVE_LEVEL, FOUR_LEVEL, PTI_USER_PGD, START_KERNEL_MAP};
-use kdive_base::{PhysAddr, VirtAddr};
+use kdive_base::{Cancel, PhysAddr, VirtAddr};
 use kdive_debuginfo::vmcoreinfo::VmcoreInfo;
 use kdive_dump::{Notes, Opened, PhysicalMemory};
 
@@ -77,8 +77,8 @@ fn find_vmcoreinfo(opened: &Opened, overrides: &Overrides) -> (VmcoreInfo, Vmcor
     // Several copies are possible (the capture kernel's, the crash-safe copy): the first whose page tables translate
     // its own _stext is this kernel's.
     let mut first = None;
-    for text in kdive_dump::find_vmcoreinfo(opened.memory.as_ref(), &Default::default()) {
-        let info = VmcoreInfo::parse(&text);
+    for candidate in kdive_dump::find_vmcoreinfo(opened.memory.as_ref(), &Cancel::default()).flatten() {
+        let info = VmcoreInfo::parse(&candidate.text);
         let phys_base = info.number("phys_base").map(|base| base as u64).ok_or(Lacks::Types);
         let tables = candidates(&opened.memory, &info, &phys_base, &Notes::default(), &Overrides::default());
         if choose(&tables, &info, &phys_base).1.is_ok() {
@@ -114,12 +114,12 @@ fn candidates(
     }
     let root = ["swapper_pg_dir", "init_top_pgt", "init_level4_pgt"].iter().find_map(|name| vmcoreinfo.symbol(name));
     if let (Some(root), Ok(base)) = (root, phys_base) {
-        let root = root.wrapping_sub(START_KERNEL_MAP).wrapping_add(*base);
+        let root = root.0.wrapping_sub(START_KERNEL_MAP).wrapping_add(*base);
         tables.extend(formats(told, both).map(|format| table(format, root)));
     }
     for control in notes.cpus.iter().filter_map(|cpu| cpu.control.as_ref()) {
         let format = if control.cr4 & CR4_LA57 != 0 { &FIVE_LEVEL } else { &FOUR_LEVEL };
-        let root = control.cr3 & CR3_ROOT;
+        let root = control.cr3.0 & CR3_ROOT;
         tables.push(table(format, root));
         // A processor caught in user space under page-table isolation holds the user half of the pair.
         tables.push(table(format, root & !PTI_USER_PGD));
@@ -143,10 +143,10 @@ fn choose(
 ) -> (Option<PageTable>, Field<()>) {
     let stext = vmcoreinfo.symbol("_stext");
     let maps_text = |table: &&PageTable| match (stext, phys_base) {
-        (Some(stext), Ok(base)) => table.translate(VirtAddr(stext)).is_ok_and(|found| {
-            found.phys == PhysAddr(stext.wrapping_sub(START_KERNEL_MAP).wrapping_add(*base))
+        (Some(stext), Ok(base)) => table.translate(stext).is_ok_and(|found| {
+            found.phys == PhysAddr(stext.0.wrapping_sub(START_KERNEL_MAP).wrapping_add(*base))
         }),
-        (Some(stext), Err(_)) => table.translate(VirtAddr(stext)).is_ok(),
+        (Some(stext), Err(_)) => table.translate(stext).is_ok(),
         (None, _) => (0..KERNEL_IMAGE_SIZE)
             .step_by(2 << 20)
             .any(|at| table.translate(VirtAddr(START_KERNEL_MAP.wrapping_add(at))).is_ok()),

@@ -27,6 +27,7 @@ pub mod walk;
 
 pub use artifacts::{Artifact, Artifacts, Debuginfo, Want};
 pub use bootstrap::{Overrides, VmcoreinfoSource};
+pub use hide::Hidden;
 pub use kernel::{Kernel, OpenError, OpenOptions};
 pub use kdive_target_derive::Load;
 pub use lacks::{Field, Lacks, Names};

@@ -7,7 +7,7 @@ use kdive_arch::x86_64::paging::START_KERNEL_MAP;
 use kdive_base::VirtAddr;
 use kdive_debuginfo::kallsyms::{self, KallsymsAt};
 use kdive_debuginfo::symbols::{Symbol, SymbolTable, Symbols};
-use kdive_debuginfo::system_map;
+use kdive_debuginfo::system_map::SystemMap;
 
 use crate::kernel::Kernel;
 use crate::lacks::{Field, Lacks};
@@ -92,7 +92,7 @@ fn from_scan(kernel: &Kernel) -> Field<SymbolTable> {
 fn expected(kernel: &Kernel) -> Option<(&'static str, VirtAddr)> {
     ["_stext", "init_uts_ns", "swapper_pg_dir"]
         .into_iter()
-        .find_map(|name| Some((name, VirtAddr(kernel.vmcoreinfo().symbol(name)?))))
+        .find_map(|name| Some((name, kernel.vmcoreinfo().symbol(name)?)))
 }
 
 /// The mapped part of the kernel image's address range around its text.
@@ -129,7 +129,7 @@ fn from_vmlinux(kernel: &Kernel) -> Field<SymbolTable> {
 fn from_system_map(kernel: &Kernel) -> Field<SymbolTable> {
     let map = kernel.options().debuginfo.system_map.as_ref();
     let map = map.ok_or_else(|| Lacks::unavailable("no System.map was given"))?;
-    Ok(at_dump_addresses(kernel, system_map::parse(&map.bytes).map_err(Lacks::unavailable)?))
+    Ok(at_dump_addresses(kernel, SystemMap::parse(&map.bytes).map_err(Lacks::unavailable)?.kernel))
 }
 
 /// A table with link-time addresses, moved to where KASLR put the kernel.
@@ -182,6 +182,7 @@ impl Kernel {
             .find(|symbol| symbol.kind.letter().is_ascii_uppercase())
             .map(|symbol| symbol.address)
             .or(first)
+            .inspect(|_| self.options().hidden.found_symbol(name))
             .ok_or_else(|| Lacks::Symbol(name.into()))
     }
 

@@ -1,6 +1,5 @@
 //! Type information: the kernel's own BTF first, then a vmlinux's BTF, then its DWARF.
 
-use kdive_base::VirtualMemory;
 use kdive_debuginfo::btf::Btf;
 use kdive_debuginfo::{Blob, Tag, Type, TypeId, Types};
 
@@ -37,7 +36,7 @@ impl KernelTypes {
             if let Some(types) = btf_in_dump(kernel) {
                 return Ok(Self { types, source: TypesSource::DumpBtf });
             }
-            let blob = kernel.vmlinux().and_then(|vmlinux| vmlinux.section(".BTF"));
+            let blob = kernel.vmlinux().and_then(|vmlinux| vmlinux.btf().ok().flatten());
             if let Some(types) = blob.and_then(from_btf) {
                 return Ok(Self { types, source: TypesSource::VmlinuxBtf });
             }
@@ -65,18 +64,18 @@ fn btf_in_dump(kernel: &Kernel) -> Option<Types> {
 }
 
 fn from_btf(blob: Blob) -> Option<Types> {
-    let mut failed = false;
-    let types = Types::new(POINTER_BYTES).with(|unit| {
-        Btf::parse(blob, unit).unwrap_or_else(|_| {
-            failed = true;
-            Btf::empty(unit)
-        })
-    });
-    (!failed).then_some(types)
+    let btf = Btf::parse(blob).ok()?;
+    Some(Types::new(POINTER_BYTES).with_btf(btf))
 }
 
 impl Kernel {
-    /// All types known so far.
+    /// The kernel's types and its modules', whose BTF is read on the first call.
+    pub fn all_types(&self) -> Field<&Types> {
+        let with_modules = || Ok(crate::os::module_btf::with_modules(self, self.types()?).0);
+        self.all_types_once().get_or_init(with_modules).as_ref().map_err(Lacks::clone)
+    }
+
+    /// The kernel's own types.
     pub fn types(&self) -> Field<&Types> {
         self.kernel_types().as_ref().map(|types| &types.types).map_err(Lacks::clone)
     }
@@ -107,7 +106,11 @@ impl Kernel {
         members
             .iter()
             .filter(|member| !self.options().hidden.member(record, member))
-            .find_map(|member| self.member_of(id, member))
+            .find_map(|member| {
+                let found = self.member_of(id, member)?;
+                self.options().hidden.found_member(record, member);
+                Some(found)
+            })
             .ok_or_else(|| Lacks::Member { record: record.into(), members: members.into() })
     }
 

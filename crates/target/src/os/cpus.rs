@@ -1,6 +1,6 @@
 //! Processors: which there are, and where their per-CPU areas lie.
 
-use kdive_base::{VirtAddr, VirtualMemory};
+use kdive_base::VirtAddr;
 
 use crate::kernel::Kernel;
 use crate::lacks::{Field, Lacks};

@@ -1,6 +1,7 @@
 //! The little of Linux that opening and unwinding need. Models of subsystems live in the `linux` crate.
 
 mod cpus;
+pub(crate) mod module_btf;
 mod modules;
 
 use std::sync::OnceLock;
