@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kdive_base::{Address, Missing, PhysAddr, VirtAddr, VirtualMemory, Why};
 use kdive_dump::PhysicalMemory;
+use rayon::prelude::*;
 
 use crate::tlb::Tlb;
 use crate::translate::{PageTable, Translation};
@@ -71,8 +72,13 @@ impl AddressSpace {
     }
 }
 
-impl VirtualMemory for AddressSpace {
-    fn read(&self, at: VirtAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
+/// Reads of at least this many bytes (BTF, symbol names) are shared among threads: decompression is most of their cost.
+const PARALLEL_BYTES: usize = 512 << 10;
+/// What one thread takes at a time.
+const PIECE_BYTES: usize = 128 << 10;
+
+impl AddressSpace {
+    fn read_serial(&self, at: VirtAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
         let mut done = 0_usize;
         while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let here = at.add(done as u64);
@@ -90,5 +96,27 @@ impl VirtualMemory for AddressSpace {
             }
         }
         (done, None)
+    }
+
+    fn read_parallel(&self, at: VirtAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
+        let pieces: Vec<_> = into
+            .par_chunks_mut(PIECE_BYTES)
+            .enumerate()
+            .map(|(index, piece)| self.read_serial(at.add((index * PIECE_BYTES) as u64), piece))
+            .collect();
+        let mut done = 0_usize;
+        for (count, missing) in pieces {
+            done = done.saturating_add(count);
+            if missing.is_some() {
+                return (done, missing);
+            }
+        }
+        (done, None)
+    }
+}
+
+impl VirtualMemory for AddressSpace {
+    fn read(&self, at: VirtAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
+        if into.len() >= PARALLEL_BYTES { self.read_parallel(at, into) } else { self.read_serial(at, into) }
     }
 }
