@@ -295,6 +295,3 @@ impl PhysicalMemory for KdumpMemory {
         Some(Run { start: from, bytes: end.saturating_sub(from.0), state })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -32,12 +32,13 @@ mod probe;
 mod raw;
 mod scan;
 mod window;
+pub mod write;
 
 pub use error::OpenError;
 pub use facts::{Facts, PartFacts, UtsName};
 pub use input::{Hints, Input, InputFile};
 pub use memory::{PhysicalMemory, Run, RunState, RunTotals, Segment};
-pub use notes::{ControlRegisters, CpuNote, DeviceDump, Notes, OtherNote};
+pub use notes::{ControlRegisters, CpuNote, DeviceDump, Notes, OtherNote, RawNote};
 pub use open::{Opened, open};
 pub use probe::{Kind, probe};
 pub use scan::{Candidate, Form, find_vmcoreinfo};

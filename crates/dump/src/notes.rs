@@ -3,6 +3,8 @@
 //! Layouts: `struct elf_prstatus` (include/linux/elfcore.h, include/linux/elfcore-compat.h), `struct vmcoredd_header`
 //! (include/uapi/linux/vmcore.h), and QEMU's `QEMUCPUState` (documented in its docs and seen in its dumps).
 
+use std::ops::Range;
+
 use kdive_base::bytes::until_nul;
 use kdive_base::{ByteReader, Endian, PhysAddr, ReadAt, Why};
 use kdive_evidence::{Register, Registers};
@@ -10,14 +12,19 @@ use serde::Serialize;
 
 use crate::window::Window;
 
+const VMCOREINFO: &[u8] = b"VMCOREINFO";
 const NT_PRSTATUS: u32 = 1;
 const NT_VMCOREDD: u32 = 0x700;
 /// `VMCOREDD_MAX_NAME_BYTES` of include/uapi/linux/vmcore.h: the name that begins a device dump's descriptor.
 const DEVICE_DUMP_NAME: usize = 44;
 /// Descriptors above this are not read: VMCOREINFO is a few KiB, and a register note a few hundred bytes.
 const MAX_DESCRIPTOR: u64 = 16 << 20;
+/// Notes in all: Linux has 8192 processors at most, and s390 ten notes for each.
+const MAX_NOTES: usize = 1 << 17;
 /// Kinds of other notes that are kept apart.
 const MAX_OTHER: usize = 256;
+/// Bytes of notes that are kept as they were: those of 8192 processors, with QEMU's.
+const MAX_RAW: u64 = 8 << 20;
 
 /// What the notes of a dump say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -37,6 +44,54 @@ pub struct Notes {
     pub device_dumps: Vec<DeviceDump>,
     /// Notes of other kinds.
     pub other: Vec<OtherNote>,
+    /// Every note as it was, but for device dumps: a copy of the dump gets them back.
+    #[serde(skip)]
+    pub raw: Vec<RawNote>,
+}
+
+/// A note as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawNote {
+    /// Owner name.
+    pub name: Vec<u8>,
+    /// Note type.
+    pub kind: u32,
+    /// Descriptor.
+    pub descriptor: Vec<u8>,
+}
+
+impl Notes {
+    /// The raw notes as little-endian ELF notes, and where VMCOREINFO's text is among them.
+    pub(crate) fn encode(&self) -> (Vec<u8>, Option<Range<usize>>) {
+        let mut bytes = Vec::new();
+        let mut vmcoreinfo = None;
+        let mut push = |name: &[u8], kind: u32, descriptor: &[u8]| {
+            // The name's size counts its NUL.
+            let sizes = [name.len().saturating_add(1), descriptor.len()];
+            for size in sizes {
+                bytes.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
+            }
+            bytes.extend_from_slice(&kind.to_le_bytes());
+            bytes.extend_from_slice(name);
+            bytes.push(0);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            let start = bytes.len();
+            bytes.extend_from_slice(descriptor);
+            let end = bytes.len();
+            bytes.resize(end.next_multiple_of(4), 0);
+            if (name, kind) == (VMCOREINFO, 0) {
+                vmcoreinfo = Some(start..end);
+            }
+        };
+        self.raw.iter().for_each(|note| push(&note.name, note.kind, &note.descriptor));
+        // A sub header can point to VMCOREINFO that is in no note.
+        if let Some(text) = &self.vmcoreinfo
+            && !self.raw.iter().any(|note| note.name == VMCOREINFO)
+        {
+            push(VMCOREINFO, 0, text);
+        }
+        (bytes, vmcoreinfo)
+    }
 }
 
 /// The registers of one processor.
@@ -103,10 +158,14 @@ pub(crate) fn read_notes(
 ) -> Result<(), String> {
     let mut window = Window::new(file, 16 << 10);
     let mut states = 0_usize;
+    let mut kept = 0_u64;
     let end = offset.saturating_add(bytes);
     let mut at = offset;
-    while end.saturating_sub(at) >= 12 {
-        let Some(header) = Header::read(&mut window, at, endian)? else { break };
+    for _ in 0..MAX_NOTES {
+        if end.saturating_sub(at) < 12 {
+            return Ok(());
+        }
+        let Some(header) = Header::read(&mut window, at, endian)? else { return Ok(()) };
         if header.end > end {
             return Err(format!(
                 "a note at {at:#x} claims {:#x} bytes, beyond the end of the notes",
@@ -114,9 +173,14 @@ pub(crate) fn read_notes(
             ));
         }
         take_note(&mut window, &header, endian, &mut states, notes)?;
+        if header.kind != NT_VMCOREDD && kept.saturating_add(header.desc_bytes) <= MAX_RAW {
+            kept = kept.saturating_add(header.desc_bytes);
+            let descriptor = header.descriptor(&mut window)?.to_vec();
+            notes.raw.push(RawNote { name: header.name, kind: header.kind, descriptor });
+        }
         at = header.end;
     }
-    Ok(())
+    Err(format!("there are more than {MAX_NOTES} notes: the rest is not read"))
 }
 
 /// `Elf_Nhdr` and the owner name, alignment resolved.
@@ -172,7 +236,7 @@ fn take_note(
     notes: &mut Notes,
 ) -> Result<(), String> {
     match (header.name.as_slice(), header.kind) {
-        (b"VMCOREINFO", 0) => notes.vmcoreinfo = Some(header.descriptor(window)?.to_vec()),
+        (VMCOREINFO, 0) => notes.vmcoreinfo = Some(header.descriptor(window)?.to_vec()),
         (b"VMCOREINFO_XEN", 0) => notes.vmcoreinfo_xen = Some(header.descriptor(window)?.to_vec()),
         (b"ERASEINFO", 0) => notes.eraseinfo = Some(header.descriptor(window)?.to_vec()),
         (b"CORE", NT_PRSTATUS) => {
