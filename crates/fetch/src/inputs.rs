@@ -1,0 +1,278 @@
+//! From the paths on a command line, in any order, to what each is for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kdive_base::{PhysAddr, ReadAt as _};
+use kdive_debuginfo::Blob;
+use kdive_debuginfo::elf::ElfFile;
+use kdive_dump::{InputFile, Kind, probe};
+use kdive_target::Artifact;
+
+use crate::capture;
+use crate::error::FetchError;
+use crate::file::FileSource;
+use crate::{mmap, unpack};
+
+/// Files by what they are for.
+#[derive(Clone, Default)]
+pub struct Inputs {
+    /// The dump: one file, or the parts of a split set.
+    pub dump: Vec<InputFile>,
+    /// A vmlinux, unpacked if it was compressed.
+    pub vmlinux: Option<Artifact>,
+    /// A System.map.
+    pub system_map: Option<Artifact>,
+    /// Other debuginfo: modules, and the debug file of a stripped vmlinux.
+    pub debuginfo: Vec<Artifact>,
+    /// What was given and not used, in words.
+    pub notes: Vec<String>,
+}
+
+/// Tells what the files are by their content. A directory stands for the dump that kdump left in it. With `raw_base`,
+/// the file that is no debuginfo is an image of the RAM from there on, whatever it looks like.
+///
+/// # Errors
+/// When there is no dump among them, a file cannot be read, or two are for one purpose. Other files that are of no use
+/// beside a dump are a note.
+pub fn sort(paths: &[PathBuf], raw_base: Option<PhysAddr>) -> Result<Inputs, FetchError> {
+    let mut sorter = Sorter { inputs: Inputs::default(), useless: Vec::new(), raw_base };
+    for path in paths {
+        if path.is_dir() {
+            for found in capture::files(path)? {
+                sorter.file(&found)?;
+            }
+        } else {
+            sorter.file(path)?;
+        }
+    }
+    sorter.finish()
+}
+
+struct Sorter {
+    inputs: Inputs,
+    useless: Vec<(String, Kind)>,
+    raw_base: Option<PhysAddr>,
+}
+
+impl Sorter {
+    fn file(&mut self, path: &Path) -> Result<(), FetchError> {
+        let name = path.display().to_string();
+        let source = FileSource::open(path)?;
+        let mut kind = probe(&source);
+        if let Kind::Compressed(tool) = kind {
+            let bytes = mmap::map(source.file()).map_err(|error| FetchError::io(path, error))?;
+            let inside = unpack::probe_inside(tool, &bytes);
+            if is_debuginfo(inside) {
+                let bytes = unpack::unpack(tool, &bytes).map_err(|error| FetchError::Unpack {
+                    name: name.clone(),
+                    tool,
+                    why: error.to_string(),
+                })?;
+                return self.debuginfo(inside, Artifact { name, bytes });
+            }
+            // A compressed text is as useless as a text; a compressed dump must be unpacked first.
+            kind = if inside == Kind::Text { Kind::Text } else { kind };
+        }
+        if is_debuginfo(kind) {
+            let bytes = mmap::map(source.file()).map_err(|error| FetchError::io(path, error))?;
+            return self.debuginfo(kind, Artifact { name, bytes });
+        }
+        match self.raw_base {
+            Some(base) if !source.is_empty() => {
+                self.inputs.dump.push(InputFile::raw(name, Arc::new(source), base));
+            }
+            _ if kind.is_dump() => self.inputs.dump.push(InputFile::new(name, Arc::new(source))),
+            _ => self.useless.push((name, kind)),
+        }
+        Ok(())
+    }
+
+    fn debuginfo(&mut self, kind: Kind, file: Artifact) -> Result<(), FetchError> {
+        match kind {
+            Kind::Vmlinux => self.vmlinux(file),
+            Kind::SystemMap => match self.inputs.system_map.replace(file) {
+                Some(first) => {
+                    let second = self.inputs.system_map.as_ref().map(|file| file.name.clone());
+                    Err(twice(first.name, second.unwrap_or_default(), kind))
+                }
+                None => Ok(()),
+            },
+            _ => {
+                self.inputs.debuginfo.push(file);
+                Ok(())
+            }
+        }
+    }
+
+    /// Two vmlinux are one kernel when one is the debug file of the other: the one that was stripped of its contents.
+    fn vmlinux(&mut self, file: Artifact) -> Result<(), FetchError> {
+        let Some(first) = self.inputs.vmlinux.take() else {
+            self.inputs.vmlinux = Some(file);
+            return Ok(());
+        };
+        match (is_debug_file(&first.bytes), is_debug_file(&file.bytes)) {
+            (false, true) => {
+                self.inputs.vmlinux = Some(first);
+                self.inputs.debuginfo.push(file);
+            }
+            (true, false) => {
+                self.inputs.vmlinux = Some(file);
+                self.inputs.debuginfo.push(first);
+            }
+            _ => return Err(twice(first.name, file.name, Kind::Vmlinux)),
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Inputs, FetchError> {
+        if self.inputs.dump.is_empty() {
+            return Err(self.no_dump());
+        }
+        let unused = |(name, kind): (String, Kind)| format!("{name} is {}: not used", kind.description());
+        self.inputs.notes.extend(self.useless.into_iter().map(unused));
+        Ok(self.inputs)
+    }
+
+    fn no_dump(self) -> FetchError {
+        let given = [(&self.inputs.vmlinux, Kind::Vmlinux), (&self.inputs.system_map, Kind::SystemMap)];
+        let debuginfo = given.into_iter().find_map(|(file, kind)| Some((file.as_ref()?.name.clone(), kind)));
+        let module = self.inputs.debuginfo.first().map(|file| (file.name.clone(), Kind::Relocatable));
+        match (self.useless.into_iter().next(), debuginfo.or(module)) {
+            // What was meant as the dump comes first: beside a vmlinux it is the file to talk about.
+            (Some((name, kind)), _) => FetchError::Useless { name, kind },
+            (None, Some((name, kind))) => FetchError::NoDump { name, kind },
+            (None, None) => FetchError::Nothing,
+        }
+    }
+}
+
+fn is_debuginfo(kind: Kind) -> bool {
+    matches!(kind, Kind::Vmlinux | Kind::SystemMap | Kind::Relocatable)
+}
+
+fn twice(first: String, second: String, kind: Kind) -> FetchError {
+    FetchError::Twice { first, second, what: kind.description() }
+}
+
+/// Whether an ELF file has sections without their contents, as `objcopy --only-keep-debug` leaves it.
+fn is_debug_file(bytes: &Blob) -> bool {
+    let Ok(elf) = ElfFile::parse(bytes.clone()) else { return false };
+    let text = elf.find_section(".text");
+    text.is_some_and(|text| elf.contents(text).is_ok_and(|contents| contents.is_none()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::unpack::tests::gzip;
+
+    /// An ELF header: machine x86-64, of a type, with one program header that loads at an address or is a note.
+    fn elf(kind: u16, segment: u32, address: u64) -> Vec<u8> {
+        let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
+        bytes.resize(16, 0);
+        for half in [kind, 62] {
+            bytes.extend(half.to_le_bytes());
+        }
+        bytes.extend(1_u32.to_le_bytes());
+        for word in [0_u64, 64, 0] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(0_u32.to_le_bytes());
+        for half in [64_u16, 56, 1, 64, 0, 0] {
+            bytes.extend(half.to_le_bytes());
+        }
+        for word in [segment, 5] {
+            bytes.extend(word.to_le_bytes());
+        }
+        for word in [120_u64, address, 0x100_0000, 16, 16, 0] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend([0x90; 4096]);
+        bytes
+    }
+
+    fn vmlinux() -> Vec<u8> {
+        elf(2, 1, 0xffff_ffff_8100_0000)
+    }
+
+    fn dump() -> Vec<u8> {
+        elf(4, 1, 0xffff_8880_0000_0000)
+    }
+
+    const SYSTEM_MAP: &str = "ffffffff81000000 T _text\nffffffff81000040 T _stext\nffffffff81000050 T a\n";
+
+    struct Files(tempfile::TempDir);
+
+    impl Files {
+        fn new(files: &[(&str, &[u8])]) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            for (name, bytes) in files {
+                fs::write(directory.path().join(name), bytes).unwrap();
+            }
+            Self(directory)
+        }
+
+        fn sort(&self, names: &[&str]) -> Result<Inputs, FetchError> {
+            let paths: Vec<_> = names.iter().map(|name| self.0.path().join(name)).collect();
+            sort(&paths, None)
+        }
+
+        /// The error of these files, without the directory's name.
+        fn error(&self, names: &[&str]) -> String {
+            let error = self.sort(names).err().expect("an error").to_string();
+            error.replace(&format!("{}/", self.0.path().display()), "")
+        }
+    }
+
+    #[test]
+    fn content_tells_and_order_does_not_matter() {
+        let packed = gzip(&vmlinux());
+        let files = Files::new(&[
+            ("d", &dump()),
+            ("k", &vmlinux()),
+            ("kz", &packed),
+            ("m", SYSTEM_MAP.as_bytes()),
+            ("t", b"panic\n"),
+        ]);
+        for names in [["d", "k", "m", "t"], ["t", "m", "kz", "d"]] {
+            let inputs = files.sort(&names).unwrap();
+            assert_eq!(inputs.dump.len(), 1);
+            assert_eq!(&*inputs.vmlinux.unwrap().bytes, &vmlinux()[..]);
+            assert!(inputs.system_map.is_some());
+            assert!(inputs.notes[0].ends_with("t is a text file: not used"), "{:?}", inputs.notes);
+        }
+        assert_eq!(files.sort(&["d", "d"]).unwrap().dump.len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_dump_says_what_it_is_and_what_to_give() {
+        let files = Files::new(&[("k", &vmlinux()), ("t", b"panic\n"), ("e", b""), ("z", &gzip(&dump()))]);
+        assert_eq!(
+            files.error(&["k"]),
+            "k is a vmlinux, and no dump was given: give it together with a vmcore"
+        );
+        assert_eq!(files.error(&["k", "t"]), "t is a text file: give the vmcore that was written beside it");
+        assert_eq!(files.error(&["k", "k"]), "k and k are both a vmlinux: give one of them");
+        assert!(files.error(&["e"]).starts_with("e is empty: "));
+        assert!(files.error(&["z"]).starts_with("z is a file compressed by gzip: unpack it"));
+        assert_eq!(files.error(&[]), "no dump was given: kdive [VMLINUX] VMCORE");
+    }
+
+    #[test]
+    fn a_raw_image_is_what_the_user_says() {
+        let files = Files::new(&[("raw", &[0; 8192]), ("k", &vmlinux())]);
+        let paths = ["raw", "k"].map(|name| files.0.path().join(name));
+        let inputs = sort(&paths, Some(PhysAddr(0x1000))).unwrap();
+        assert_eq!(inputs.dump[0].raw_base, Some(PhysAddr(0x1000)));
+        assert!(files.error(&["raw"]).contains("raw image of RAM"));
+    }
+
+    #[test]
+    fn a_directory_stands_for_the_dump_in_it() {
+        let files = Files::new(&[("vmcore", &dump()), ("vmcore-dmesg.txt", b"panic\n")]);
+        assert_eq!(sort(&[files.0.path().to_owned()], None).unwrap().dump.len(), 1);
+    }
+}
