@@ -11,6 +11,7 @@
 pub mod args;
 mod command;
 mod cx;
+pub mod line;
 mod list;
 mod settings;
 mod sink;
