@@ -124,3 +124,6 @@ impl PageTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
