@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kdive_arch::x86_64::paging::START_KERNEL_MAP;
 use kdive_base::VirtAddr;
-use kdive_debuginfo::kallsyms::{self, KallsymsAt};
+use kdive_debuginfo::kallsyms::{self, Expect, Kallsyms, KallsymsAt, KallsymsError};
 use kdive_debuginfo::symbols::{Symbol, SymbolTable, Symbols};
 use kdive_debuginfo::system_map::SystemMap;
 
@@ -78,14 +78,22 @@ fn from_vmcoreinfo(kernel: &Kernel) -> Field<SymbolTable> {
     let info = kernel.vmcoreinfo();
     let at = KallsymsAt::from_vmcoreinfo(info)
         .ok_or_else(|| Lacks::unavailable("VMCOREINFO does not tell where kallsyms is"))?;
-    kallsyms::read(kernel.memory(), &at, expected(kernel)).map_err(|error| Lacks::unavailable(error))
+    let expect = Expect { symbol: expected(kernel), image: None };
+    table_of(kallsyms::read(kernel.memory(), &at, &expect))
 }
 
 /// The tables by their signature, in the mapping of the kernel's image.
 fn from_scan(kernel: &Kernel) -> Field<SymbolTable> {
     let image = image_range(kernel)?;
-    let at = kallsyms::scan(kernel.memory(), image, expected(kernel)).map_err(|error| Lacks::unavailable(error))?;
-    kallsyms::read(kernel.memory(), &at, expected(kernel)).map_err(|error| Lacks::unavailable(error))
+    let expect = Expect { symbol: expected(kernel), image: Some(image.clone()) };
+    table_of(kallsyms::scan(kernel.memory(), &image, &expect))
+}
+
+fn table_of(found: Result<Kallsyms, KallsymsError>) -> Field<SymbolTable> {
+    found.map(|kallsyms| kallsyms.symbols).map_err(|error| match error {
+        KallsymsError::Missing { missing, .. } => Lacks::Missing(missing),
+        other => Lacks::unavailable(other),
+    })
 }
 
 /// A symbol whose address is known without kallsyms: it proves a decoding right.
