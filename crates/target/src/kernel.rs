@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 use crate::artifacts::{Artifacts, Debuginfo};
 use crate::bootstrap::{Bootstrap, Overrides, VmcoreinfoSource};
 use crate::hide::Hidden;
-use crate::lacks::Field;
+use crate::lacks::{Field, Lacks};
 use crate::load::{Layout, Load, Loader};
 use crate::memo::Memo;
 use crate::os::Os;
@@ -76,7 +76,7 @@ pub struct Kernel {
     symbols: OnceLock<Field<KernelSymbols>>,
     all_symbols: OnceLock<Symbols>,
     types: OnceLock<Field<KernelTypes>>,
-    all_types: OnceLock<Field<Types>>,
+    all_types: OnceLock<Field<(Types, Vec<Lacks>)>>,
     layouts: RwLock<FxHashMap<RustType, Arc<Layout>>>,
     os: Os,
     memo: Memo,
@@ -204,7 +204,7 @@ impl Kernel {
         self.types.get_or_init(|| KernelTypes::find(self))
     }
 
-    pub(crate) fn all_types_once(&self) -> &OnceLock<Field<Types>> {
+    pub(crate) fn all_types_once(&self) -> &OnceLock<Field<(Types, Vec<Lacks>)>> {
         &self.all_types
     }
 

@@ -71,7 +71,16 @@ fn from_btf(blob: Blob) -> Option<Types> {
 impl Kernel {
     /// The kernel's types and its modules', whose BTF is read on the first call.
     pub fn all_types(&self) -> Field<&Types> {
-        let with_modules = || Ok(crate::os::module_btf::with_modules(self, self.types()?).0);
+        self.module_types().map(|(types, _)| types)
+    }
+
+    /// Why types of modules are lacking, where they are.
+    pub fn module_types_lacking(&self) -> Field<&[Lacks]> {
+        self.module_types().map(|(_, lacks)| lacks.as_slice())
+    }
+
+    fn module_types(&self) -> Field<&(Types, Vec<Lacks>)> {
+        let with_modules = || Ok(crate::os::module_btf::with_modules(self, self.types()?));
         self.all_types_once().get_or_init(with_modules).as_ref().map_err(Lacks::clone)
     }
 
