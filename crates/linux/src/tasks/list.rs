@@ -193,7 +193,8 @@ fn listed(kernel: &Kernel, loader: &TaskLoader<'_>, incomplete: &mut Vec<Lacks>)
 
 /// Addresses of the thread group leaders. A list that breaks is walked from its other end too.
 fn leaders(kernel: &Kernel) -> Result<Vec<VirtAddr>, (Vec<VirtAddr>, Lacks)> {
-    let found = kernel.symbol("init_task").and_then(|init| Ok((init, kernel.offset_of("task_struct", "tasks")?)));
+    let found =
+        kernel.symbol("init_task").and_then(|init| Ok((init, kernel.offset_of("task_struct", "tasks")?)));
     let (init, link) = found.map_err(|lacks| (Vec::new(), lacks))?;
     let memory = kernel.memory();
     let head = init.add(link);
@@ -240,7 +241,12 @@ impl ThreadLists {
     }
 
     /// The leader and its threads, and why threads may be lacking.
-    fn group(&self, kernel: &Kernel, loader: &TaskLoader<'_>, leader: VirtAddr) -> (Vec<Task>, Option<Lacks>) {
+    fn group(
+        &self,
+        kernel: &Kernel,
+        loader: &TaskLoader<'_>,
+        leader: VirtAddr,
+    ) -> (Vec<Task>, Option<Lacks>) {
         let leader = loader.load(leader);
         let mut threads = Vec::new();
         let lacks = match self {

@@ -51,8 +51,16 @@ impl PanicTask {
 }
 
 /// Functions that only a dying kernel calls.
-const FATAL: [&str; 8] =
-    ["panic", "oops_end", "die", "__die", "crash_kexec", "__crash_kexec", "sysrq_handle_crash", "die_kernel_fault"];
+const FATAL: [&str; 8] = [
+    "panic",
+    "oops_end",
+    "die",
+    "__die",
+    "crash_kexec",
+    "__crash_kexec",
+    "sysrq_handle_crash",
+    "die_kernel_fault",
+];
 /// Kernel stacks are 8 to 32 KiB.
 const MAX_STACK: u64 = 64 << 10;
 
@@ -66,7 +74,9 @@ fn stack_panics(kernel: &Kernel, task: &Task) -> bool {
     words.chunks_exact(8).filter_map(|word| word.try_into().ok().map(u64::from_le_bytes)).any(|word| {
         // Cheap first: the functions are a few KiB long at most.
         let near = fatal.iter().any(|start| VirtAddr(word).since(*start) < 0x1000);
-        near && kernel.place(VirtAddr(word)).is_some_and(|place| FATAL.contains(&place.symbol.name.as_str()))
+        near && kernel
+            .place(VirtAddr(word))
+            .is_some_and(|place| FATAL.iter().any(|name| *name == &*place.symbol.name))
     })
 }
 

@@ -151,7 +151,8 @@ impl StateBits {
         new: 0x800,
     };
     /// Before 3.14 a dead and a zombie task had each other's bit.
-    const BEFORE_ZOMBIE_MOVED: Self = Self { exit_dead: 0x20, exit_zombie: 0x10, ..Self::BEFORE_PARKED_MOVED };
+    const BEFORE_ZOMBIE_MOVED: Self =
+        Self { exit_dead: 0x20, exit_zombie: 0x10, ..Self::BEFORE_PARKED_MOVED };
 
     /// The bits of this kernel, by the words of its own table; those of 4.14 where the table is not in the dump.
     #[must_use]
