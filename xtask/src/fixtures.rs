@@ -1,0 +1,144 @@
+//! `cargo xtask fixtures trim`: a small copy of a dump that holds what kdive's commands read of it.
+//!
+//! The commands of `tests/commands.txt` run once over the dump while a recorder notes the pages they read. The copy
+//! holds those pages, and knows of the others that they were filtered out.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use kdive_base::{Cancel, Missing, PhysAddr, PAGE_SIZE, Pfn};
+use kdive_commands::{Cx, TextSink};
+use kdive_dump::write::{
+    Compression, FlattenedSink, KdumpOptions, PlainSink, Sink, write_elf, write_kdump,
+};
+use kdive_dump::{Hints, Input, Opened, PhysicalMemory, Run};
+use kdive_target::{Kernel, OpenOptions};
+
+/// How a fixture is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Zlib,
+    Zstd,
+    Flattened,
+    Elf,
+}
+
+const USAGE: &str = "\
+usage: cargo xtask fixtures trim DUMP OUT zlib|zstd|flattened|elf [--all]
+
+Writes to OUT the pages of DUMP that the commands of tests/commands.txt read (with --all: every page it has).";
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+    let [verb, dump, out, form, rest @ ..] = arguments else { return Err(USAGE.into()) };
+    if verb != "trim" {
+        return Err(USAGE.into());
+    }
+    let form = match form.as_str() {
+        "zlib" => Form::Zlib,
+        "zstd" => Form::Zstd,
+        "flattened" => Form::Flattened,
+        "elf" => Form::Elf,
+        _ => return Err(USAGE.into()),
+    };
+    trim(Path::new(dump), Path::new(out), form, rest.iter().any(|word| word == "--all"))
+}
+
+fn trim(dump: &Path, out: &Path, form: Form, all: bool) -> Result<(), Box<dyn Error>> {
+    let inputs = kdive_fetch::sort(&[PathBuf::from(dump)], None)?;
+    let opened = kdive_dump::open(Input { files: inputs.dump }, &Hints::default())?;
+    let touched = if all { None } else { Some(touched_pages(&opened)?) };
+    let keep = |pfn: Pfn| touched.as_ref().is_none_or(|touched| touched.contains(pfn));
+    let written = write(&opened, out, form, &keep)?;
+    println!("{}: {written} pages, {} bytes", out.display(), out.metadata()?.len());
+    Ok(())
+}
+
+/// Runs every command line of `tests/commands.txt` and returns the pages they read.
+fn touched_pages(opened: &Opened) -> Result<Arc<Recorder>, Box<dyn Error>> {
+    let recorder = Arc::new(Recorder::new(opened.memory.clone())?);
+    let watched = Opened { memory: recorder.clone(), ..opened.clone() };
+    let kernel = Kernel::open(watched, OpenOptions::default(), Arc::new(()))?;
+    let mut cx = Cx::new(kernel);
+    let commands = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/commands.txt");
+    for line in std::fs::read_to_string(commands)?.lines() {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        if words.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut sink = TextSink::new(std::io::sink());
+        if let Err(error) = kdive_commands::exec::run(&mut cx, &words, &mut sink) {
+            eprintln!("{line}: {error}");
+        }
+    }
+    Ok(recorder)
+}
+
+fn write(
+    opened: &Opened,
+    out: &Path,
+    form: Form,
+    keep: &dyn Fn(Pfn) -> bool,
+) -> Result<u64, Box<dyn Error>> {
+    let cancel = Cancel::default();
+    let file = BufWriter::new(File::create(out)?);
+    let memory = opened.memory.as_ref();
+    let mut options = KdumpOptions { dump_level: 31, ..KdumpOptions::default() };
+    options.uts = opened.facts.uts.clone().unwrap_or_default();
+    options.compression = match form {
+        Form::Zstd => Compression::Zstd(19),
+        _ => Compression::Zlib(9),
+    };
+    let kdump = |sink: &mut dyn Sink| write_kdump(memory, &opened.notes, &options, keep, sink, &cancel);
+    let written = match form {
+        Form::Elf => write_elf(memory, &opened.notes, keep, &mut PlainSink::new(file), &cancel)?,
+        Form::Flattened => kdump(&mut FlattenedSink::new(file)?)?,
+        Form::Zlib | Form::Zstd => kdump(&mut PlainSink::new(file))?,
+    };
+    Ok(written.pages)
+}
+
+/// Memory that notes which of its pages were read.
+struct Recorder {
+    memory: Arc<dyn PhysicalMemory>,
+    pages: Vec<AtomicU64>,
+}
+
+impl Recorder {
+    fn new(memory: Arc<dyn PhysicalMemory>) -> Result<Self, Box<dyn Error>> {
+        let mut end = PhysAddr(0);
+        while let Some(run) = memory.next_run(end) {
+            end = run.start.add(run.bytes);
+        }
+        let words = usize::try_from(end.pfn().0 / 64 + 1)?;
+        Ok(Self { memory, pages: (0..words).map(|_| AtomicU64::new(0)).collect() })
+    }
+
+    fn note(&self, pfn: Pfn) {
+        if let Some(word) = self.pages.get((pfn.0 / 64) as usize) {
+            word.fetch_or(1 << (pfn.0 % 64), Ordering::Relaxed);
+        }
+    }
+
+    fn contains(&self, pfn: Pfn) -> bool {
+        let word = self.pages.get((pfn.0 / 64) as usize);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) >> (pfn.0 % 64) & 1 == 1)
+    }
+}
+
+impl PhysicalMemory for Recorder {
+    fn read(&self, at: PhysAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
+        let (count, missing) = self.memory.read(at, into);
+        for pfn in at.pfn().0..at.0.saturating_add(count as u64).div_ceil(PAGE_SIZE) {
+            self.note(Pfn(pfn));
+        }
+        (count, missing)
+    }
+
+    fn next_run(&self, from: PhysAddr) -> Option<Run> {
+        self.memory.next_run(from)
+    }
+}
