@@ -98,12 +98,11 @@ mod tests {
         let cache = Cache::new(64);
         for key in 0..10_000_u64 {
             cache.insert(key, key);
-            assert_eq!(cache.get(key, |&value| value), Some(key), "an entry is there right after it came");
-            cache.get(0, |_| ());
+            assert_eq!(cache.get(0, |&value| value), Some(0), "the entry used most was thrown out for {key}");
         }
         let held = (0..10_000).filter(|&key| cache.get(key, |_| ()).is_some()).count();
-        assert!(held <= 64 + SHARDS, "{held} entries");
-        assert_eq!(cache.get(0, |&value| value), Some(0), "the entry used most was thrown out");
+        assert!((32..=64).contains(&held), "{held} entries");
+        assert_eq!(cache.get(9_999, |&value| value), Some(9_999));
     }
 
     #[test]
