@@ -69,7 +69,7 @@ pub struct Kernel {
     vmcoreinfo_source: VmcoreinfoSource,
     phys_base: Field<u64>,
     paging: Field<()>,
-    space: AddressSpace,
+    space: Arc<AddressSpace>,
     options: OpenOptions,
     vmlinux: Option<ElfFile>,
     artifacts: Arc<dyn Artifacts>,
@@ -98,7 +98,7 @@ impl Kernel {
             vmcoreinfo_source: source,
             phys_base,
             paging,
-            space,
+            space: Arc::new(space),
             options,
             vmlinux,
             artifacts,
@@ -112,10 +112,33 @@ impl Kernel {
         }))
     }
 
+    /// The same kernel without the names that `hidden` holds: for tests. What was parsed of symbols and types is shared.
+    #[must_use]
+    pub fn hiding(&self, hidden: Hidden) -> Arc<Self> {
+        Arc::new(Self {
+            opened: self.opened.clone(),
+            vmcoreinfo: self.vmcoreinfo.clone(),
+            vmcoreinfo_source: self.vmcoreinfo_source,
+            phys_base: self.phys_base.clone(),
+            paging: self.paging.clone(),
+            space: self.space.clone(),
+            options: OpenOptions { hidden, ..self.options.clone() },
+            vmlinux: self.vmlinux.clone(),
+            artifacts: self.artifacts.clone(),
+            symbols: self.symbols.clone(),
+            all_symbols: OnceLock::new(),
+            types: self.types.clone(),
+            all_types: OnceLock::new(),
+            layouts: RwLock::default(),
+            os: Os::default(),
+            memo: Memo::default(),
+        })
+    }
+
     /// The kernel's address space.
     #[must_use]
     pub fn memory(&self) -> &dyn VirtualMemory {
-        &self.space
+        &*self.space
     }
 
     /// The kernel's address space, with its page tables.

@@ -23,13 +23,13 @@ mod symbols;
 mod tlb;
 mod translate;
 mod types;
+pub mod unwind;
 pub mod walk;
 
 pub use artifacts::{Artifact, Artifacts, Debuginfo, Want};
 pub use bootstrap::{Overrides, VmcoreinfoSource};
 pub use hide::Hidden;
 pub use kernel::{Kernel, OpenError, OpenOptions};
-pub use kdive_target_derive::Load;
 pub use lacks::{Field, Lacks, Names};
 pub use load::{
     Bytes, FieldValue, Load, Loader, Member, MemberAddress, MemberNames, Object, Text, Words,

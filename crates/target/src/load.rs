@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use kdive_base::{Endian, Missing, PAGE_SIZE, VirtAddr, VirtualMemory};
 use kdive_debuginfo::types::TypeId;
+pub use kdive_target_derive::Load;
 
 use crate::kernel::Kernel;
 use crate::lacks::{Field, Lacks};

@@ -27,6 +27,7 @@ pub enum SymbolsSource {
 }
 
 /// The kernel's own symbols, without the modules'.
+#[derive(Clone)]
 pub(crate) struct KernelSymbols {
     pub(crate) symbols: Symbols,
     pub(crate) source: SymbolsSource,
@@ -208,7 +209,10 @@ impl Kernel {
             // Most addresses are the kernel's own: they do not wait for the modules' tables.
             None => &self.kernel_symbols().as_ref().ok()?.symbols,
         };
-        let (symbol, offset) = symbols.at(address)?;
-        Some(Place { symbol, offset })
+        if let Some((symbol, offset)) = symbols.at(address) {
+            return Some(Place { symbol, offset });
+        }
+        let code = self.generated_text().at(address)?;
+        Some(Place { symbol: code.symbol(), offset: address.since(code.range.start) })
     }
 }

@@ -20,6 +20,7 @@ pub enum TypesSource {
 }
 
 /// The kernel's types.
+#[derive(Clone)]
 pub(crate) struct KernelTypes {
     pub(crate) types: Types,
     pub(crate) source: TypesSource,

@@ -3,10 +3,9 @@
 use kdive_base::VirtAddr;
 use kdive_debuginfo::{Blob, Types};
 
-use crate::Load;
 use crate::kernel::Kernel;
 use crate::lacks::{Field, Lacks};
-use crate::load::Text;
+use crate::load::{Load, Text};
 use crate::walk;
 
 /// `struct btf_module`: one entry of the list `btf_modules`.

@@ -8,8 +8,7 @@ use rayon::prelude::*;
 
 use crate::kernel::Kernel;
 use crate::lacks::{Field, Lacks};
-use crate::load::{Bytes, MemberAddress, Text};
-use crate::Load;
+use crate::load::{Bytes, Load, MemberAddress, Text};
 use crate::walk;
 
 /// A range of a module's memory.
