@@ -14,7 +14,7 @@ use crate::cache::{Cache, PAGE_BUDGET};
 use crate::extents::{Extent, Extents};
 use crate::facts::Facts;
 use crate::formats::{Format, Head, Source, single};
-use crate::lime::{HEADER_BYTES, RangeHeader};
+use crate::lime::{HEADER_BYTES, RangeHeader, check_not_empty};
 use crate::memory::{PhysicalMemory, Run, RunState, read_in_pieces};
 use crate::notes::Notes;
 use crate::open::Opened;
@@ -58,9 +58,11 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
         warnings: warning.into_iter().collect(),
         ..Facts::default()
     };
+    let frames = Extents::overlay(index.extents);
+    check_not_empty(source, FORMAT.name, &frames)?;
     let memory = AvmlMemory {
         file: Arc::clone(&source.data),
-        frames: Extents::overlay(index.extents),
+        frames,
         decoded: Cache::new(PAGE_BUDGET / MAX_FRAME),
         zero_excluded: hints.zero_excluded,
     };
@@ -125,9 +127,13 @@ impl Index {
 
     /// Notes the frames at `at` until they have filled the memory from `done` to `end`. Returns where they stop.
     fn range(&mut self, window: &mut Window<'_>, mut at: u64, done: &mut u64, end: u64) -> Result<u64, Stop> {
+        let file_len = window.file_len();
         while *done < end {
             let (kind, length) = frame_header(window.exact(at, 4)?).ok_or(Stop::Damaged(at))?;
             let next = at.saturating_add(4).saturating_add(length as u64);
+            if next > file_len {
+                return Err(Stop::Cut);
+            }
             let held = match kind {
                 COMPRESSED => {
                     let begin = window.get(at.saturating_add(8), 5)?;

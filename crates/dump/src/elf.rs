@@ -194,17 +194,23 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
     let header = ElfHeader::parse(&head).ok_or_else(|| truncated(64))?;
     let (announced, segments) = header.program_headers(&**file);
     let headers_end = header.program_headers.saturating_add(announced.saturating_mul(header.entry_bytes()));
-    if segments.is_empty() {
-        return Err(match announced {
-            0 => OpenError::damaged(&source.name, NAME, "the header lists no segments"),
-            _ => truncated(headers_end),
+    let cut = (segments.len() as u64) < announced;
+    let has_memory = segments.iter().any(|segment| segment.kind == PT_LOAD);
+    if segments.is_empty() || (cut && !has_memory) {
+        return Err(if cut {
+            truncated(headers_end)
+        } else {
+            OpenError::damaged(&source.name, NAME, "the header lists no segments")
         });
     }
     let mut facts = describe(&header, source);
-    if (segments.len() as u64) < announced {
+    if cut {
         facts
             .warnings
             .push(format!("truncated: only {} of {announced} segment headers are there", segments.len()));
+    }
+    if !has_memory {
+        facts.warnings.push("the header lists no segments of memory: there is nothing but notes".into());
     }
     let notes = collect_notes(&header, &segments, &**file, &mut facts);
     let loads: Vec<ProgramHeader> = segments.into_iter().filter(|segment| segment.kind == PT_LOAD).collect();

@@ -54,6 +54,7 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
     let (ranges, warning) = ranges(&*source.data)
         .map_err(|error| OpenError::Io { name: source.name.clone(), source: error.into() })?;
     let extents = Extents::overlay(ranges);
+    check_not_empty(source, FORMAT.name, &extents)?;
     let facts = Facts {
         format: FORMAT.name,
         version: Some(VERSION),
@@ -63,6 +64,19 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
     };
     let memory = FlatMemory::new(vec![Arc::clone(&source.data)], extents, hints);
     Ok(Opened { memory: Arc::new(memory), facts, notes: Notes::default() })
+}
+
+/// A file that ends in its first header has no memory at all.
+pub(crate) fn check_not_empty<T: Copy>(
+    source: &Source,
+    format: &'static str,
+    extents: &Extents<T>,
+) -> Result<(), OpenError> {
+    if extents.end() > 0 {
+        return Ok(());
+    }
+    let (needs, has) = (HEADER_BYTES as u64, source.data.len());
+    Err(OpenError::Truncated { name: source.name.clone(), format, needs, has })
 }
 
 /// The ranges, and what is wrong with the last.

@@ -17,6 +17,11 @@ impl<'a> Window<'a> {
         Self { file, ahead, start: 0, filled: 0, buffer: Vec::new() }
     }
 
+    /// Length of the file.
+    pub(crate) fn file_len(&self) -> u64 {
+        self.file.len()
+    }
+
     /// Up to `len` bytes at `offset`: fewer where the file ends. The caller bounds `len`.
     pub(crate) fn get(&mut self, offset: u64, len: usize) -> Result<&[u8], Why> {
         if self.held(offset, len).is_none() {

@@ -1,4 +1,11 @@
 //! kdump-compressed files, laid out by hand: every header version, word size, byte order and compression.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::single_range_in_vec_init,
+    reason = "helpers of tests may fail as tests do"
+)]
 
 mod support;
 

@@ -1,0 +1,162 @@
+//! Dumps cut at every byte and dumps with wrong bits: an error or a partial answer, never a panic, and never a wrong page.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::single_range_in_vec_init,
+    reason = "helpers of tests may fail as tests do"
+)]
+
+mod support;
+
+use std::io::Write;
+
+use kdive_base::{Cancel, PhysAddr, Why};
+use kdive_dump::{Hints, Opened, find_vmcoreinfo, open};
+use proptest::prelude::*;
+use support::{Kdump, PAGE, Stored, flatten, input, open_bytes, page, read_page};
+
+fn kdump() -> Vec<u8> {
+    let mut dump = Kdump { ram: vec![0..16], max_mapnr: 16, ..Kdump::default() };
+    for pfn in 0..4 {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&page(pfn)).unwrap();
+        dump.pages.insert(pfn, Stored { flags: 1, bytes: encoder.finish().unwrap() });
+    }
+    dump.build()
+}
+
+fn elf() -> Vec<u8> {
+    let mut file = support::Layout::default();
+    file.put(0, b"\x7fELF\x02\x01\x01")
+        .int(16, 2, 4)
+        .int(18, 2, 62)
+        .int(32, 8, 64)
+        .int(54, 2, 56)
+        .int(56, 2, 2);
+    let note = support::note(kdive_base::Endian::Little, "VMCOREINFO", 0, b"OSRELEASE=1\n");
+    file.int(64, 4, 4).int(72, 8, 176).int(96, 8, note.len() as u64).put(176, &note);
+    file.int(120, 4, 1).int(128, 8, 512).int(152, 8, 4 * PAGE as u64).int(160, 8, 4 * PAGE as u64);
+    for pfn in 0..4 {
+        file.put(512 + PAGE * pfn, &page(pfn as u64));
+    }
+    file.bytes
+}
+
+fn lime() -> Vec<u8> {
+    let mut file = b"EMiL\x01\0\0\0".to_vec();
+    file.extend_from_slice(&0_u64.to_le_bytes());
+    file.extend_from_slice(&(4 * PAGE as u64 - 1).to_le_bytes());
+    file.extend_from_slice(&[0; 8]);
+    (0..4).for_each(|pfn| file.extend(page(pfn)));
+    file
+}
+
+fn avml() -> Vec<u8> {
+    let mut file = lime()[..32].to_vec();
+    file[..8].copy_from_slice(b"AVML\x02\0\0\0");
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    (0..4).for_each(|pfn| encoder.write_all(&page(pfn)).unwrap());
+    let frames = encoder.into_inner().unwrap();
+    file.extend_from_slice(&frames);
+    file.extend_from_slice(&(frames.len() as u64).to_le_bytes());
+    file
+}
+
+fn every_format() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("kdump", kdump()),
+        ("flattened kdump", flatten(&kdump(), &[4096, 333], |_| ())),
+        ("ELF", elf()),
+        ("flattened ELF", flatten(&elf(), &[1000], |_| ())),
+        ("LiME", lime()),
+        ("AVML", avml()),
+    ]
+}
+
+/// Reads a little of everything.
+fn touch(opened: &Opened) {
+    let cancel = Cancel::default();
+    let mut at = PhysAddr(0);
+    for _ in 0..64 {
+        let Some(run) = opened.memory.next_run(at) else { break };
+        assert!(run.bytes > 0 && run.start == at);
+        let mut bytes = vec![0; (5 * PAGE).min(run.bytes as usize)];
+        let (count, missing) = opened.memory.read(at, &mut bytes);
+        assert!(count == bytes.len() || missing.is_some());
+        let Some(next) = at.0.checked_add(run.bytes) else { break };
+        at = PhysAddr(next);
+    }
+    for segment in opened.memory.virtual_segments().iter().take(4) {
+        opened.memory.read_virtual(segment.virt, &mut [0; 100]);
+    }
+    opened.memory.read(PhysAddr(u64::MAX - 3), &mut [0; 16]);
+    find_vmcoreinfo(&*opened.memory, &cancel).take(2).for_each(drop);
+}
+
+#[test]
+fn a_dump_cut_at_any_byte_yields_what_lies_before() {
+    for (name, whole) in every_format() {
+        let mut readable = 0;
+        for length in 0..whole.len() {
+            let Ok(opened) = open_bytes(&whole[..length]) else { continue };
+            let now = (0..4).filter(|&pfn| match read_page(&*opened.memory, pfn) {
+                Ok(bytes) => {
+                    assert_eq!(bytes, page(pfn), "{name} cut at {length}, page {pfn}");
+                    true
+                }
+                Err(why) => {
+                    assert_eq!(why, Why::BeyondFileEnd, "{name} cut at {length}, page {pfn}");
+                    false
+                }
+            });
+            let now = now.count();
+            assert!(now >= readable, "{name} cut at {length}: {now} pages, but {readable} of a shorter file");
+            readable = now;
+        }
+        assert!(readable >= 3, "{name}: only {readable} pages of a file that lacks its last byte");
+    }
+}
+
+#[test]
+fn a_log_before_the_cut_is_read() {
+    let whole = kdump();
+    let with_one_page = open_bytes(&whole[..whole.len() - 100]).unwrap();
+    assert!(with_one_page.notes.vmcoreinfo.is_some());
+    assert!(with_one_page.facts.warnings.iter().any(|warning| warning.contains("truncated")));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn wrong_bits_never_panic(
+        which in 0_usize..6,
+        flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>(), any::<bool>()), 1..6),
+        zero_excluded: bool,
+    ) {
+        let (_, mut bytes) = every_format().swap_remove(which);
+        for (at, value, in_header) in flips {
+            // Headers are a small part of the file, and where it matters most.
+            let at = at.index(if in_header { 640.min(bytes.len()) } else { bytes.len() });
+            bytes[at] = value;
+        }
+        if let Ok(opened) = open(input(&[bytes]), &Hints { zero_excluded }) {
+            touch(&opened);
+        }
+    }
+
+    #[test]
+    fn wrong_words_never_panic(
+        which in 0_usize..6,
+        at in 0_usize..5000,
+        value in prop_oneof![Just(u64::MAX), Just(i64::MAX as u64), Just(1 << 40), Just(0), any::<u64>()],
+    ) {
+        let (_, mut bytes) = every_format().swap_remove(which);
+        let at = (at & !3).min(bytes.len() - 8);
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        if let Ok(opened) = open_bytes(&bytes) {
+            touch(&opened);
+        }
+    }
+}
