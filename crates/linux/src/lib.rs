@@ -5,5 +5,8 @@
 //! - Layouts are chosen by the existence of members and symbols, through [`Load`](kdive_target::Load), and nowhere else.
 //! - Every field is its value or the reason why it lacks one: a hole in the dump costs what depends on it, no more.
 
+pub mod limits;
 pub mod log;
+pub mod mm;
+pub mod system;
 pub mod tasks;

@@ -1,0 +1,148 @@
+//! A process's memory in numbers, and as an address space (`struct mm_struct`, include/linux/mm_types.h).
+
+use kdive_base::{VirtAddr, VirtualMemory};
+use kdive_target::os::Cpus;
+use kdive_target::{AddressSpace, Field, Kernel, Lacks, Load, Loader, MemberAddress};
+
+/// The part of `mm_struct` that kdive understands.
+#[derive(Clone, Debug, Load)]
+#[load(type = "mm_struct")]
+pub struct Mm {
+    /// Address of the `mm_struct`.
+    #[load(address)]
+    pub at: VirtAddr,
+    /// Top-level page table (a kernel address).
+    pub pgd: Field<VirtAddr>,
+    /// Pages mapped.
+    pub total_vm: Field<u64>,
+    /// Resident pages by kind: see [`MmLoader::resident_pages`].
+    pub rss_stat: Field<MemberAddress>,
+    /// Pages of files, before 2.6.34.
+    #[load(any("_file_rss"))]
+    pub file_rss: Field<u64>,
+    /// Anonymous pages, before 2.6.34.
+    #[load(any("_anon_rss"))]
+    pub anon_rss: Field<u64>,
+    /// First byte of the command line, in user space.
+    pub arg_start: Field<VirtAddr>,
+    /// First byte after it.
+    pub arg_end: Field<VirtAddr>,
+    /// First byte of the environment, in user space.
+    pub env_start: Field<VirtAddr>,
+    /// First byte after it.
+    pub env_end: Field<VirtAddr>,
+}
+
+/// Loads `mm_struct`s and adds up their counters.
+#[derive(Clone)]
+pub struct MmLoader<'k> {
+    kernel: &'k Kernel,
+    mm: Loader<'k, Mm>,
+    counters: Field<Counters>,
+}
+
+/// How a kernel counts resident pages.
+#[derive(Clone, Copy, Debug)]
+enum Counters {
+    /// `struct mm_rss_stat { atomic_long_t count[] }` (2.6.34).
+    Atomic { count: u64 },
+    /// `struct percpu_counter rss_stat[]` (6.2): a sum, and what each CPU has not added yet.
+    PerCpu { size: u64, count: u64, deltas: u64 },
+}
+
+impl Counters {
+    fn find(kernel: &Kernel) -> Field<Self> {
+        let own = kernel.member("mm_rss_stat", &["count"]);
+        if let (Ok(member), Ok(_)) = (&own, kernel.member("mm_struct", &["rss_stat.count"])) {
+            return Ok(Self::Atomic { count: member.offset });
+        }
+        Ok(Self::PerCpu {
+            size: kernel.size_of("percpu_counter")?,
+            count: kernel.offset_of("percpu_counter", "count")?,
+            deltas: kernel.offset_of("percpu_counter", "counters")?,
+        })
+    }
+
+    fn read(self, memory: &dyn VirtualMemory, cpus: Field<&Cpus>, at: VirtAddr, kind: u64) -> Field<i64> {
+        match self {
+            Self::Atomic { count } => Ok(memory.u64(at.add(count).add(kind.wrapping_mul(8)))?.cast_signed()),
+            Self::PerCpu { size, count, deltas } => {
+                let counter = at.add(kind.wrapping_mul(size));
+                let mut sum = memory.u64(counter.add(count))?.cast_signed();
+                let (cpus, deltas) = (cpus?, memory.pointer(counter.add(deltas))?);
+                // A kernel for one processor has no deltas.
+                for cpu in cpus.possible.iter().filter(|_| !deltas.is_null()) {
+                    let delta = memory.u32(cpus.per_cpu(deltas, cpu)?)?.cast_signed();
+                    sum = sum.saturating_add(delta.into());
+                }
+                Ok(sum)
+            }
+        }
+    }
+}
+
+impl<'k> MmLoader<'k> {
+    /// A loader bound to this kernel's layout.
+    #[must_use]
+    pub fn new(kernel: &'k Kernel) -> Self {
+        Self { kernel, mm: kernel.loader(), counters: Counters::find(kernel) }
+    }
+
+    /// The `mm_struct` at `at`.
+    #[must_use]
+    pub fn load(&self, at: VirtAddr) -> Mm {
+        self.mm.load(at)
+    }
+
+    /// Pages of RAM that the process uses: of files, anonymous ones and shared memory.
+    pub fn resident_pages(&self, mm: &Mm) -> Field<u64> {
+        let MemberAddress(at) = match (&mm.rss_stat, &mm.file_rss, &mm.anon_rss) {
+            (Ok(at), _, _) => *at,
+            (Err(_), Ok(file), Ok(anon)) => return Ok(file.saturating_add(*anon)),
+            (Err(lacks), _, _) => return Err(lacks.clone()),
+        };
+        let counters = self.counters.clone()?;
+        let mut pages = 0_i64;
+        for (name, usual) in [("MM_FILEPAGES", 0), ("MM_ANONPAGES", 1), ("MM_SHMEMPAGES", 3)] {
+            let kind = match self.kernel.enumerator(name) {
+                Ok(kind) => kind as u64,
+                // No shared memory apart before 4.5; without any enumerators, the order of 4.5.
+                Err(_) if usual == 3 && self.kernel.enumerator("MM_FILEPAGES").is_ok() => continue,
+                Err(_) => usual,
+            };
+            let count = counters.read(self.kernel.memory(), self.kernel.cpus(), at, kind)?;
+            pages = pages.saturating_add(count);
+        }
+        // Counters of CPUs that raced may end below zero for a moment, as in the kernel's own sums.
+        Ok(u64::try_from(pages).unwrap_or(0))
+    }
+
+    /// The process's user memory.
+    pub fn space(&self, mm: &Mm) -> Field<AddressSpace> {
+        let kernel = self.kernel;
+        let table = kernel.space().page_table();
+        let table = table.ok_or_else(|| Lacks::unavailable("the kernel's page tables were not found"))?;
+        let root = kernel.space().translate(mm.pgd.clone()?)?.phys;
+        Ok(AddressSpace::new(kernel.physical().clone(), Some(table.with_root(root)), Vec::new()))
+    }
+}
+
+/// Strings of a process between two of its addresses, each ended by NUL: its arguments, its environment.
+pub fn strings(space: &AddressSpace, start: VirtAddr, end: VirtAddr) -> Field<Vec<Vec<u8>>> {
+    /// `MAX_ARG_STRLEN` is 128 KiB for one string; damaged bounds may claim anything.
+    const MOST: u64 = 256 << 10;
+    let length = end.since(start).min(MOST);
+    if end < start {
+        return Err(Lacks::implausible("the strings end before they begin"));
+    }
+    let mut bytes = vec![0; length as usize];
+    let (count, missing) = space.read(start, &mut bytes);
+    bytes.truncate(count);
+    match missing {
+        Some(missing) if bytes.is_empty() && length > 0 => Err(missing.into()),
+        _ => {
+            let bytes = bytes.strip_suffix(&[0]).unwrap_or(&bytes);
+            Ok(bytes.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+        }
+    }
+}
