@@ -13,7 +13,9 @@ pub mod btf;
 #[cfg(feature = "dwarf")]
 pub mod dwarf;
 pub mod elf;
+pub mod kallsyms;
 mod names;
+pub mod orc;
 pub mod symbols;
 pub mod system_map;
 pub mod types;
@@ -22,6 +24,8 @@ pub mod vmcoreinfo;
 pub use blob::Blob;
 pub use btf::{Btf, BtfError};
 pub use elf::{ElfError, ElfFile, ElfKind};
+pub use kallsyms::{Kallsyms, KallsymsAt, KallsymsError};
+pub use orc::{OrcEntry, OrcError, OrcKind, OrcRegister, OrcTable};
 pub use symbols::{ModuleSymbols, Symbol, SymbolKind, SymbolTable, SymbolTableBuilder, Symbols};
 pub use system_map::{SystemMap, SystemMapError};
 pub use types::{Tag, Type, TypeId, Types};

@@ -203,6 +203,15 @@ impl SymbolTableBuilder {
         }
     }
 
+    /// Replaces each address by what `address` gives for it, which symbols without one do not survive.
+    pub(crate) fn map_addresses(&mut self, address: impl Fn(usize) -> Option<VirtAddr>) {
+        self.entries.retain_mut(|entry| {
+            let mapped = usize::try_from(entry.address).ok().and_then(&address);
+            entry.address = mapped.map_or(0, |address| address.0);
+            mapped.is_some()
+        });
+    }
+
     /// The table, keeping the given order among symbols of one address: for kallsyms, whose order is meaningful.
     #[must_use]
     pub fn finish_in_order(mut self) -> SymbolTable {
