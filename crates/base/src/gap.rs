@@ -43,12 +43,22 @@ impl GapLedger {
 
     /// Notes that `what` is lacking because of `why`, seen at `place`.
     pub fn note(&mut self, what: impl Into<String>, why: impl fmt::Display, place: Option<String>) {
-        let mut key = (what.into(), why.to_string());
+        self.add((what.into(), why.to_string()), place, 1);
+    }
+
+    /// Takes over what another ledger noted: the ledger of a part of the work that ran on another thread.
+    pub fn absorb(&mut self, other: Self) {
+        for (key, (first, count)) in other.gaps {
+            self.add(key, first, count);
+        }
+    }
+
+    fn add(&mut self, mut key: (String, String), place: Option<String>, count: u64) {
         if self.gaps.len() >= Self::MAX_KINDS && !self.gaps.contains_key(&key) {
             key = ("more".into(), "too many kinds of gaps to list".into());
         }
         let entry = self.gaps.entry(key).or_insert((place, 0));
-        entry.1 = entry.1.saturating_add(1);
+        entry.1 = entry.1.saturating_add(count);
     }
 
     /// Whether nothing was lacking.
@@ -76,8 +86,11 @@ mod tests {
         ledger.note("COMM", "excluded", Some("ffff1".into()));
         ledger.note("COMM", "excluded", Some("ffff2".into()));
         ledger.note("PID", "excluded", None);
+        let mut other = GapLedger::default();
+        other.note("COMM", "excluded", Some("ffff3".into()));
+        ledger.absorb(other);
         let gaps = ledger.take();
-        assert_eq!(gaps[0].to_string(), "COMM: excluded (2 times, first: ffff1)");
+        assert_eq!(gaps[0].to_string(), "COMM: excluded (3 times, first: ffff1)");
         assert_eq!(gaps[1].to_string(), "PID: excluded");
         assert!(ledger.is_empty());
     }

@@ -3,8 +3,10 @@
 //! Single letters cluster (`bt -sx`), a value follows its letter with or without a space (`-c 0,2-4`, `-c0`), options and
 //! operands may be mixed, and `--` ends the options.
 
+use serde::Serialize;
+
 /// An option of a command.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Opt {
     /// As typed: `-a`, `-FF` (the letter twice), or `--trust`.
     pub name: &'static str,

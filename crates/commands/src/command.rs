@@ -54,6 +54,8 @@ pub enum Run {
         /// Under `foreach`.
         per_task: fn(&mut Cx, &Args, &Task, &mut dyn Sink) -> Result<(), CommandError>,
     },
+    /// Once, with the words as typed: they are a command line of their own (`repeat`, `foreach`).
+    Words(fn(&mut Cx, &[String], &mut dyn Sink) -> Result<(), CommandError>),
 }
 
 /// Why a command ended early.

@@ -8,17 +8,27 @@
 //!
 //! A new command is a new module with a `pub static` [`Command`], a help page beside it, and one line in [`COMMANDS`].
 
+mod alias;
 pub mod args;
+mod buffer;
 mod command;
 mod cx;
+mod exec;
+mod exit;
+mod foreach;
+mod help;
 pub mod line;
 mod list;
+mod repeat;
+pub mod select;
 mod settings;
 mod sink;
 
 pub use args::{Args, Opt};
 pub use command::{Command, CommandError, Group, Run};
+pub use alias::names as alias_names;
 pub use cx::{Cx, Progress};
+pub use exec::{Invocation, run};
 pub use list::{COMMANDS, find};
 pub use settings::Settings;
-pub use sink::{Closed, JsonSink, Part, Render, Sink, SinkExt, TextSink};
+pub use sink::{Closed, Form, JsonSink, Part, Render, Sink, SinkExt, TextSink};

@@ -140,7 +140,8 @@ fn stages(command: &mut CommandLine, mut scanner: Scanner<'_>) -> Result<(), Lin
             }
             Token::Pipe => {
                 command.json = true;
-                let shell = after.rest().trim_start_matches(|c: char| c == '|' || c.is_whitespace()).trim_end();
+                let shell =
+                    after.rest().trim_start_matches(|c: char| c == '|' || c.is_whitespace()).trim_end();
                 if shell.is_empty() {
                     return Err(LineError::NothingAfter("|"));
                 }
@@ -298,7 +299,10 @@ mod tests {
         let piped = command("ps | grep 'a > b' | head");
         assert_eq!((piped.words, piped.output), (vec!["ps".to_owned()], pipe("grep 'a > b' | head")));
         assert_eq!(command("ps>out").output, Output::File { path: "out".into(), append: false });
-        assert_eq!(command("ps >> 'my out' # x").output, Output::File { path: "my out".into(), append: true });
+        assert_eq!(
+            command("ps >> 'my out' # x").output,
+            Output::File { path: "my out".into(), append: true }
+        );
         assert_eq!(command("rd < addresses").arguments.as_deref(), Some("addresses"));
         assert_eq!(parse("< script").unwrap(), Line::Script("script".into()));
         assert_eq!(parse("! ls | wc").unwrap(), Line::Shell("ls | wc".into()));

@@ -9,6 +9,8 @@ use serde::Serialize;
 /// The place of a record in a command's document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// Column titles: they belong to the text and to nothing else.
+    Heading,
     /// What is said once, before the rows.
     Header,
     /// One of many.
@@ -43,8 +45,20 @@ impl<T: Serialize + ?Sized> ToJson for T {
     }
 }
 
+/// Which view of a record a sink takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Text in crash's layout.
+    Text,
+    /// JSON.
+    Json,
+}
+
 /// Takes the records of one command.
 pub trait Sink {
+    /// The view that it takes: for code that keeps records back until their turn comes.
+    fn form(&self) -> Form;
+
     /// Takes one record with a way to render it; which of the two is used is the sink's affair.
     fn take(
         &mut self,
@@ -69,6 +83,11 @@ pub trait SinkExt: Sink {
     /// The trailer.
     fn trailer<R: Render + Serialize>(&mut self, record: &R, view: &R::View) -> Result<(), Closed> {
         self.take(Part::Trailer, record, &|out| record.render(view, out))
+    }
+
+    /// Column titles, with their line feed.
+    fn heading(&mut self, titles: &str) -> Result<(), Closed> {
+        self.take(Part::Heading, &titles, &|out| out.write_str(titles))
     }
 
     /// A row of plain text lines: for what has no fields (help pages).
@@ -99,6 +118,10 @@ impl<W: io::Write> TextSink<W> {
 }
 
 impl<W: io::Write> Sink for TextSink<W> {
+    fn form(&self) -> Form {
+        Form::Text
+    }
+
     fn take(
         &mut self,
         _part: Part,
@@ -147,12 +170,19 @@ impl<W: io::Write> JsonSink<W> {
 }
 
 impl<W: io::Write> Sink for JsonSink<W> {
+    fn form(&self) -> Form {
+        Form::Json
+    }
+
     fn take(
         &mut self,
         part: Part,
         record: &dyn ToJson,
         _text: &dyn Fn(&mut dyn fmt::Write) -> fmt::Result,
     ) -> Result<(), Closed> {
+        if part == Part::Heading {
+            return Ok(());
+        }
         let mut json = Vec::new();
         record.to_json(&mut json).map_err(io::Error::other)?;
         match part {
@@ -196,6 +226,7 @@ mod tests {
 
         let mut json = JsonSink::new(Vec::new(), "ps").unwrap();
         json.header(&Row { pid: 1 }, &()).unwrap();
+        json.heading("  PID\n").unwrap();
         json.row(&Row { pid: 7 }, &()).unwrap();
         json.row(&Row { pid: 8 }, &()).unwrap();
         let document = json.finish(None, &[]).unwrap();

@@ -1,0 +1,87 @@
+//! Running one command: its name or alias, its arguments, its tasks.
+
+use kdive_debuginfo::types::Closest;
+use kdive_linux::tasks::Task;
+
+use crate::alias;
+use crate::args::Args;
+use crate::command::{Command, CommandError, Run};
+use crate::cx::Cx;
+use crate::list::{COMMANDS, find};
+use crate::select;
+use crate::settings::Settings;
+use crate::sink::Sink;
+
+/// A command and the words after it, aliases replaced.
+#[derive(Clone)]
+pub struct Invocation {
+    /// The command.
+    pub command: &'static Command,
+    /// What was typed behind its name.
+    pub words: Vec<String>,
+}
+
+/// Aliases of aliases that are followed: one that names itself ends here.
+const MAX_ALIASES: usize = 16;
+
+impl Invocation {
+    /// Finds the command that a line of words begins with.
+    pub fn find(words: &[String], settings: &Settings) -> Result<Self, CommandError> {
+        let mut words = words.to_vec();
+        for _ in 0..MAX_ALIASES {
+            let Some((name, rest)) = words.split_first() else { break };
+            if let Some(command) = find(name) {
+                return Ok(Self { command, words: rest.to_vec() });
+            }
+            let Some(meaning) = alias::meaning(name, settings) else { return Err(unknown(name, settings)) };
+            words = meaning.into_iter().chain(rest.iter().cloned()).collect();
+        }
+        Err(CommandError::not_found("an alias that stands for itself"))
+    }
+
+    /// Runs it: its records go to `out`, its gaps to the ledger of `cx`.
+    pub fn run(&self, cx: &mut Cx, out: &mut dyn Sink) -> Result<(), CommandError> {
+        let parse = || Args::parse(self.command.name(), self.command.options, &self.words);
+        match self.command.run {
+            Run::Words(run) => run(cx, &self.words, out),
+            Run::Once(run) | Run::Both { once: run, .. } => run(cx, &parse()?, out),
+            Run::PerTask(run) => {
+                let args = parse()?;
+                for task in select::operands(cx, self.command.name(), &args.operands)? {
+                    cx.cancel.check()?;
+                    run(cx, &args, &task, out)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Runs the command that `words` are.
+pub fn run(cx: &mut Cx, words: &[String], out: &mut dyn Sink) -> Result<(), CommandError> {
+    Invocation::find(words, &cx.settings)?.run(cx, out)
+}
+
+/// How a command runs for one task.
+pub(crate) type PerTask = fn(&mut Cx, &Args, &Task, &mut dyn Sink) -> Result<(), CommandError>;
+
+impl Command {
+    /// How it runs under `foreach`, if it does.
+    pub(crate) fn per_task(&self) -> Option<PerTask> {
+        match self.run {
+            Run::PerTask(run) | Run::Both { per_task: run, .. } => Some(run),
+            Run::Once(_) | Run::Words(_) => None,
+        }
+    }
+}
+
+fn unknown(name: &str, settings: &Settings) -> CommandError {
+    let mut close = Closest::new(name);
+    COMMANDS.iter().flat_map(|command| command.names).for_each(|known| close.offer(known));
+    alias::names(settings).for_each(|known| close.offer(known));
+    let hint = match close.take().first() {
+        Some(near) => format!("did you mean `{near}`? `help` lists the commands"),
+        None => "`help` lists the commands".to_owned(),
+    };
+    CommandError::NotFound { what: format!("command not found: {name}"), hint: Some(hint) }
+}
