@@ -10,14 +10,14 @@
 
 mod die;
 mod frames;
-//mod index;
+mod index;
 mod lines;
 //mod locals;
 mod relocate;
 mod sections;
 #[cfg(test)]
 mod tests;
-//mod types;
+mod types;
 mod units;
 mod walk;
 
@@ -31,7 +31,7 @@ use crate::elf::{ElfError, ElfFile};
 pub use self::frames::CodeFrame;
 pub use self::lines::SourceLine;
 //pub use self::locals::{FrameState, Piece, Storage, Variable};
-//pub use self::types::DwarfTypes;
+pub use self::types::{DwarfTypes, Names};
 use self::sections::Sections;
 use self::units::Units;
 

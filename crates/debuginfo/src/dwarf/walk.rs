@@ -1,13 +1,14 @@
 //! Walking entries in the order of the file, over whole subtrees where they are of no interest.
 
 use gimli::constants as dw;
-use gimli::{Abbreviation, Attribute, EntriesRaw, UnitOffset};
+use gimli::{Abbreviation, Attribute, DwAt, EntriesRaw, UnitOffset};
 
-use super::sections::{Slice, Unit, Value};
+use super::sections::{Entry, Slice, Unit, Value};
 
 pub(super) type Attributes<'a> = Vec<Attribute<Slice<'a>>>;
 
 /// A cursor over an entry and all below it.
+#[derive(Clone)]
 pub(super) struct Walk<'u, 'a> {
     unit: &'u Unit<'a>,
     raw: EntriesRaw<'u, Slice<'a>>,
@@ -55,6 +56,27 @@ impl<'u, 'a> Walk<'u, 'a> {
 
     pub(super) fn read(&mut self, head: &Head<'_>, into: &mut Attributes<'a>) -> Option<()> {
         self.raw.read_attributes(head.abbreviation.attributes(), into).ok()
+    }
+
+    /// Reads the whole entry into a placeholder.
+    pub(super) fn read_entry(&mut self, head: &Head<'_>, into: &mut Entry<'a>) -> Option<()> {
+        into.tag = head.abbreviation.tag();
+        into.has_children = head.abbreviation.has_children();
+        into.offset = head.at;
+        self.read(head, &mut into.attrs)
+    }
+
+    /// An attribute of the first entry below the one whose attributes have just been read, without moving.
+    pub(super) fn first_child(&self, name: DwAt) -> Option<Value<'a>> {
+        let mut ahead = self.raw.clone();
+        let abbreviation = ahead.read_abbreviation().ok()??;
+        for &specification in abbreviation.attributes() {
+            let attribute = ahead.read_attribute(specification).ok()?;
+            if attribute.name() == name {
+                return Some(attribute.value());
+            }
+        }
+        None
     }
 
     /// Reads attributes one by one, keeping none.
