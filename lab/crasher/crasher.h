@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The scenarios, and the data planted before each of them. */
+#ifndef CRASHER_H
+#define CRASHER_H
+
+#include <linux/list.h>
+#include <linux/rbtree.h>
+#include <linux/slab.h>
+#include <linux/types.h>
+
+/* Ground truth: 1,000 of these, each on a list, in an rbtree by id and in an xarray at index id * 7. */
+struct evidence {
+	int id;
+	char name[16];
+	struct list_head link;
+	struct rb_node rb;
+	u64 stamp;
+};
+
+extern struct list_head evidence_list;
+extern struct kmem_cache *evidence_cache;
+void plant_evidence(void);
+
+/*
+ * One function per scenario. Each runs in the context of the process that inserts the module. Its own functions
+ * are `noinline`, so that the backtrace names them; none is a tail call, for the same reason.
+ */
+
+/* faults.c: wrong memory accesses and failed checks, in process context. */
+void crash_null(void);
+void crash_wild(void);
+void crash_bug(void);
+void crash_panic(void);
+void crash_listdel(void);
+void crash_doublefree(void);
+void crash_stack(void);
+void crash_ascii(void);
+void crash_oom(void);
+void crash_slableak(void);
+
+/* locks.c: no progress. */
+void crash_softlockup(void);
+void crash_hardlockup(void);
+void crash_deadlock(void);
+
+/* contexts.c: a panic from an interrupt, a softirq, both nested, another CPU's interrupt, an NMI. */
+void crash_hardirq(void);
+void crash_softirq(void);
+void crash_nested(void);
+void crash_ipi(void);
+void crash_nmi(void);
+
+/* hooks.c: a panic with a trampoline on the stack. */
+void crash_kprobe(void);
+void crash_optprobe(void);
+void crash_ftraceprobe(void);
+void crash_kretprobe(void);
+void crash_ftrace(void);
+void crash_bpf(void);
+
+#endif

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// Wrong memory accesses and failed checks, in process context.
+#include <linux/mm.h>
+#include <linux/module.h>
+
+#include "crasher.h"
+
+static noinline void write_through(int *p)
+{
+	pr_info("crasher: about to write %px\n", p);
+	*p = 42;
+}
+
+void crash_null(void)
+{
+	write_through((int *)0x10);
+	pr_info("crasher: survived\n");
+}
+
+// Not a canonical address: a general protection fault instead of a page fault.
+void crash_wild(void)
+{
+	write_through((int *)0xdead4ead00001234UL);
+	pr_info("crasher: survived\n");
+}
+
+static noinline void fail_check(void)
+{
+	BUG();
+}
+
+void crash_bug(void)
+{
+	fail_check();
+	pr_info("crasher: survived\n");
+}
+
+void crash_panic(void)
+{
+	panic("crasher: requested panic");
+}
+
+void crash_listdel(void)
+{
+	struct evidence *e = list_first_entry(&evidence_list, struct evidence, link);
+
+	list_del(&e->link);
+	pr_info("crasher: about to delete %px from its list again\n", &e->link);
+	list_del(&e->link);
+}
+
+void crash_doublefree(void)
+{
+	void *object = kmem_cache_alloc(evidence_cache, GFP_KERNEL);
+
+	kmem_cache_free(evidence_cache, object);
+	pr_info("crasher: about to free %px again\n", object);
+	kmem_cache_free(evidence_cache, object);
+}
+
+#pragma GCC diagnostic push
+#if __GNUC__ >= 12
+#pragma GCC diagnostic ignored "-Winfinite-recursion"
+#endif
+static noinline int recurse(int n)
+{
+	volatile char frame[512];
+
+	frame[n % 512] = n;
+	return recurse(n + 1) + frame[(n + 1) % 512];
+}
+#pragma GCC diagnostic pop
+
+// The guard page below the stack: a double fault, on a stack of its own.
+void crash_stack(void)
+{
+	pr_info("crasher: about to overflow the stack: %d\n", recurse(0));
+}
+
+// A page of log text over the first objects of the cache, then a walk into it.
+void crash_ascii(void)
+{
+	static const char text[] = "kvm [26261]: vcpu0 unhandled rdmsr: 0x1a2 ......";
+	const int length = sizeof(text) - 1;
+	char *first = (char *)list_first_entry(&evidence_list, struct evidence, link);
+	struct evidence *e;
+	int at;
+
+	pr_info("crasher: about to write text over %px\n", first);
+	for (at = 0; at + length < PAGE_SIZE; at += length)
+		memcpy(first + at, text, length);
+	list_for_each_entry(e, &evidence_list, link)
+		pr_info("crasher: evidence %d\n", e->id);
+}
+
+// Every free page, owned by nobody.
+void crash_oom(void)
+{
+	while (alloc_pages(GFP_KERNEL, 0))
+		;
+}
+
+// Every free page, owned by one cache.
+void crash_slableak(void)
+{
+	while (kmem_cache_alloc(evidence_cache, GFP_KERNEL))
+		;
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// Plants known data structures, then breaks the kernel in the way that the parameter `how` names.
+#include <linux/module.h>
+#include <linux/string.h>
+
+#include "crasher.h"
+
+static char *how = "load";
+module_param(how, charp, 0);
+
+static const struct scenario {
+	const char *name;
+	void (*run)(void);
+} scenarios[] = {
+	{ "load", NULL }, // only the evidence: the system stays alive
+	{ "null", crash_null },
+	{ "wild", crash_wild },
+	{ "bug", crash_bug },
+	{ "panic", crash_panic },
+	{ "listdel", crash_listdel },
+	{ "doublefree", crash_doublefree },
+	{ "stack", crash_stack },
+	{ "ascii", crash_ascii },
+	{ "oom", crash_oom },
+	{ "slableak", crash_slableak },
+	{ "softlockup", crash_softlockup },
+	{ "hardlockup", crash_hardlockup },
+	{ "deadlock", crash_deadlock },
+	{ "hardirq", crash_hardirq },
+	{ "softirq", crash_softirq },
+	{ "nested", crash_nested },
+	{ "ipi", crash_ipi },
+	{ "nmi", crash_nmi },
+	{ "kprobe", crash_kprobe },
+	{ "optprobe", crash_optprobe },
+	{ "ftraceprobe", crash_ftraceprobe },
+	{ "kretprobe", crash_kretprobe },
+	{ "ftrace", crash_ftrace },
+	{ "bpf", crash_bpf },
+};
+
+static int __init crasher_init(void)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(scenarios); i++) {
+		if (strcmp(how, scenarios[i].name))
+			continue;
+		plant_evidence();
+		pr_info("crasher: scenario %s\n", how);
+		if (scenarios[i].run)
+			scenarios[i].run();
+		return 0;
+	}
+	pr_err("crasher: no scenario %s\n", how);
+	return -EINVAL;
+}
+
+static void __exit crasher_exit(void)
+{
+}
+
+module_init(crasher_init);
+module_exit(crasher_exit);
+MODULE_DESCRIPTION("Crashes the kernel on purpose");
+MODULE_LICENSE("Dual MIT/GPL");

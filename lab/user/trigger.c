@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// trigger SCENARIO: writes the truth, then breaks the kernel. One process, so that nothing changes in between.
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "trigger.h"
+
+#define MODULE "/crasher.ko"
+
+static int insert_module(const char *scenario)
+{
+	char parameter[64];
+	int file = open(MODULE, O_RDONLY | O_CLOEXEC);
+
+	snprintf(parameter, sizeof(parameter), "how=%s", scenario);
+	if (file < 0 || syscall(SYS_finit_module, file, parameter, 0)) {
+		perror(MODULE);
+		return -1;
+	}
+	return 0;
+}
+
+static int press_sysrq_c(void)
+{
+	int file = open("/proc/sysrq-trigger", O_WRONLY);
+
+	return write(file, "c", 1) == 1 ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+	const char *scenario = argc > 1 ? argv[1] : "idle";
+
+	write_truth(scenario);
+	if (!strcmp(scenario, "idle"))
+		return 0;
+	if (!strcmp(scenario, "sysrq") || !strcmp(scenario, "big"))
+		return press_sysrq_c();
+	if (insert_module(scenario))
+		return 1;
+	if (!strcmp(scenario, "bpf"))
+		run_bpf_filter();
+	puts("LAB-LOADED");
+	fflush(stdout);
+	pause();	// an inserted scenario stays what it is
+	return 0;
+}

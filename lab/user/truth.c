@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// The facts of the running system, from /proc, to the second serial port: one fact per line, the key first.
+#include <ctype.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "trigger.h"
+
+#define TRUTH_PORT "/dev/ttyS1"
+
+static FILE *out;
+
+// Each line of a file behind a key, without the first `skip` lines.
+static void copy_lines(const char *key, const char *path, int skip)
+{
+	char line[8192];
+	FILE *in = fopen(path, "r");
+
+	while (in && fgets(line, sizeof(line), in))
+		if (skip-- <= 0)
+			fprintf(out, "%s %s", key, line);
+	if (in)
+		fclose(in);
+}
+
+// "tid (comm) state ppid ...": the command name may hold spaces and parentheses.
+static void write_task(const char *pid, const char *tid)
+{
+	char path[64], line[1024], *name, *end;
+
+	snprintf(path, sizeof(path), "/proc/%.10s/task/%.10s/stat", pid, tid);
+	FILE *in = fopen(path, "r");
+	if (!in)
+		return;
+	size_t length = fread(line, 1, sizeof(line) - 1, in);
+	fclose(in);
+	line[length] = 0;
+	name = strchr(line, '(');
+	end = strrchr(line, ')');
+	if (!name || !end)
+		return;
+	*end = 0;
+	fprintf(out, "task %s %s %d %c %s\n", tid, pid, atoi(end + 4), end[2], name + 1);
+}
+
+static void for_each_number(const char *directory, void (*visit)(const char *name))
+{
+	DIR *listing = opendir(directory);
+	struct dirent *entry;
+
+	while (listing && (entry = readdir(listing)))
+		if (isdigit((unsigned char)entry->d_name[0]))
+			visit(entry->d_name);
+	if (listing)
+		closedir(listing);
+}
+
+static const char *process;
+
+static void visit_thread(const char *tid)
+{
+	write_task(process, tid);
+}
+
+static void visit_process(const char *pid)
+{
+	char path[64];
+
+	process = pid;
+	snprintf(path, sizeof(path), "/proc/%.10s/task", pid);
+	for_each_number(path, visit_thread);
+}
+
+void write_truth(const char *scenario)
+{
+	struct utsname name;
+
+	out = fopen(TRUTH_PORT, "w");
+	if (!out) {
+		perror(TRUTH_PORT);
+		return;
+	}
+	uname(&name);
+	fprintf(out, "scenario %s\nrelease %s\nversion %s\nmachine %s\nnodename %s\n", scenario, name.release,
+		name.version, name.machine, name.nodename);
+	fprintf(out, "cpus %ld\ntrigger %d\n", sysconf(_SC_NPROCESSORS_ONLN), (int)getpid());
+	copy_lines("cmdline", "/proc/cmdline", 0);
+	copy_lines("meminfo", "/proc/meminfo", 0);
+	copy_lines("swap", "/proc/swaps", 1);
+	copy_lines("module", "/proc/modules", 0);
+	for_each_number("/proc", visit_process);
+	copy_lines("loadavg", "/proc/loadavg", 0);
+	copy_lines("uptime", "/proc/uptime", 0);
+	fprintf(out, "end\n");
+	fclose(out);
+}

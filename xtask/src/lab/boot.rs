@@ -1,0 +1,464 @@
+//! One boot: disks, QEMU, the wait for the end, the dumps.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::descriptor::Descriptor;
+use super::format::{self, Format, Maker};
+use super::place::{Kernel, Lab};
+use super::qmp::Qmp;
+use super::scenario::{self, End, Scenario};
+use crate::run;
+
+const CPUS: u32 = 2;
+const POLL: Duration = Duration::from_millis(300);
+/// A system dumped alive, and a CPU that waits for its NMI, are left alone for a while first.
+const SETTLE: Duration = Duration::from_secs(3);
+/// From the last line of a panic to a quiet machine.
+const PANIC_SETTLE: Duration = Duration::from_millis(500);
+const DATA_DISK: &str = "128M";
+const SWAP_DISK: &str = "256M";
+const CAPTURE_MEMORY: &str = "256M";
+/// What capture kernels are given: one CPU, no waiting for devices that the dead kernel left in disorder.
+const CAPTURE_OPTIONS: &str = "console=ttyS0 irqpoll nr_cpus=1 reset_devices";
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Args)]
+pub(crate) struct BootArgs {
+    /// Series (`6.12`) or release.
+    #[arg(long)]
+    kernel: String,
+    /// See `cargo xtask lab scenarios`.
+    #[arg(long)]
+    scenario: String,
+    /// Formats, separated by commas, those of a capture kernel in a second boot [default: elf].
+    #[arg(long, value_delimiter = ',')]
+    format: Vec<String>,
+    /// One more dump through kexec, with these makedumpfile flags; its format is called `custom`.
+    #[arg(long, allow_hyphen_values = true, value_name = "FLAGS")]
+    kdump: Option<String>,
+    /// 5-level paging.
+    #[arg(long, value_enum, default_value = "on")]
+    la57: Switch,
+    /// Guest memory in MiB, if not the scenario's.
+    #[arg(long)]
+    mem: Option<u32>,
+    /// More kernel parameters; `slab_nomerge` keeps the evidence cache apart.
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    append: String,
+    /// Keep the guest's swap partition too.
+    #[arg(long)]
+    keep_swap: bool,
+    /// Name of the dumps instead of KERNEL-SCENARIO.
+    #[arg(long)]
+    name: Option<String>,
+    /// One emulation thread for all CPUs: slower, steadier.
+    #[arg(long)]
+    single_thread: bool,
+}
+
+/// A boot, and the dumps to take of it.
+pub(crate) struct Boot {
+    pub(crate) kernel: Kernel,
+    pub(crate) scenario: &'static Scenario,
+    /// What its files are called.
+    pub(crate) name: String,
+    /// Format names with makedumpfile's flags, for formats of a capture kernel; one maker per boot.
+    pub(crate) formats: Vec<&'static Format>,
+    pub(crate) custom_flags: Option<String>,
+    pub(crate) la57: bool,
+    pub(crate) memory: u32,
+    pub(crate) append: String,
+    pub(crate) keep_swap: bool,
+    pub(crate) single_thread: bool,
+}
+
+/// `lab boot`.
+pub(crate) fn main(lab: &Lab, args: &BootArgs) -> Result<()> {
+    let default = [String::from("elf")];
+    let wanted = if args.format.is_empty() && args.kdump.is_none() { &default[..] } else { &args.format };
+    let formats = wanted.iter().map(|name| format::find(name)).collect::<Result<Vec<_>>>()?;
+    let (captured, outside): (Vec<_>, Vec<_>) = formats.into_iter().partition(|format| format.is_captured());
+    let plan = |formats: Vec<&'static Format>, captured: bool| -> Result<Boot> {
+        let mut boot = Boot::new(lab.kernel(&args.kernel)?, scenario::find(&args.scenario)?, formats);
+        boot.la57 = args.la57 == Switch::On;
+        boot.memory = args.mem.unwrap_or(boot.memory);
+        boot.append.clone_from(&args.append);
+        boot.keep_swap = args.keep_swap;
+        boot.single_thread |= args.single_thread;
+        boot.custom_flags = args.kdump.clone().filter(|_| captured);
+        boot.name = boot.default_name();
+        if let Some(name) = &args.name {
+            boot.name = if captured { format!("{name}-kexec") } else { name.clone() };
+        }
+        Ok(boot)
+    };
+    let has_capture = !captured.is_empty() || args.kdump.is_some();
+    if !outside.is_empty() {
+        plan(outside, false)?.run(lab)?;
+    }
+    if has_capture {
+        plan(captured, true)?.run(lab)?;
+    }
+    Ok(())
+}
+
+impl Boot {
+    /// A boot with the scenario's own settings.
+    pub(crate) fn new(kernel: Kernel, scenario: &'static Scenario, formats: Vec<&'static Format>) -> Self {
+        // A capture kernel of 7.x once died of a race between emulation threads, in text patching.
+        let captured = formats.iter().any(|format| format.is_captured());
+        let single_thread = captured && kernel.suite == super::guest::TOOLS_SUITE;
+        let mut boot = Self {
+            kernel,
+            scenario,
+            name: String::new(),
+            formats,
+            custom_flags: None,
+            la57: true,
+            memory: scenario.memory,
+            append: String::new(),
+            keep_swap: false,
+            single_thread,
+        };
+        boot.name = boot.default_name();
+        boot
+    }
+
+    /// `6.12-null`, with what is unusual behind it.
+    pub(crate) fn default_name(&self) -> String {
+        let mut name = format!("{}-{}", self.kernel.series, self.scenario.name);
+        if !self.la57 {
+            name.push_str("-4level");
+        }
+        if self.is_captured() {
+            name.push_str("-kexec");
+        }
+        name
+    }
+
+    fn is_captured(&self) -> bool {
+        self.custom_flags.is_some() || self.formats.iter().any(|format| format.is_captured())
+    }
+
+    /// Are all its dumps there?
+    pub(crate) fn is_done(&self, lab: &Lab) -> bool {
+        self.formats.iter().all(|format| Descriptor::exists(lab, &self.dump_name(format.name)))
+    }
+
+    fn dump_name(&self, format: &str) -> String {
+        format!("{}.{format}", self.name)
+    }
+
+    fn output(&self, lab: &Lab, extension: &str) -> PathBuf {
+        lab.dumps().join(format!("{}.{extension}", self.name))
+    }
+
+    /// Boots, waits, dumps, and describes the dumps.
+    pub(crate) fn run(&self, lab: &Lab) -> Result<()> {
+        run::make_dir(&lab.dumps())?;
+        let scratch = lab.scratch(&self.name)?;
+        let started = Instant::now();
+        let result = self.run_in(lab, &scratch);
+        std::fs::remove_dir_all(&scratch)?;
+        let made = result
+            .with_context(|| format!("{} (console: {})", self.name, self.output(lab, "console").display()))?;
+        println!("{}: {} in {:.1} s", self.name, made.join(" "), started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn run_in(&self, lab: &Lab, scratch: &Path) -> Result<Vec<String>> {
+        self.make_disks(lab, scratch)?;
+        let socket = scratch.join("qmp");
+        let mut guest = Guest(self.qemu(lab, scratch, &socket)?.spawn().context("cannot run QEMU")?);
+        let mut qmp = match Qmp::connect(&socket) {
+            Ok(qmp) => qmp,
+            Err(error) => {
+                let words = std::fs::read_to_string(scratch.join("qemu.err")).unwrap_or_default();
+                bail!("{error:#}\n{}", run::tail(&words));
+            }
+        };
+        let mut made = Vec::new();
+        let panicked;
+        if self.is_captured() {
+            panicked = true;
+            self.wait_for(&mut qmp, lab, |watch| watch.console.contains("LAB-CAPTURED"))?;
+            guest.0.wait()?;
+            made = self.collect_captured(lab, scratch)?;
+        } else {
+            panicked = self.wait_for_end(&mut qmp, lab)?;
+            qmp.execute("stop", json!({}))?;
+            let known = qmp.dump_formats()?;
+            for format in &self.formats {
+                let Maker::Qemu(qemu_name) = format.maker else { continue };
+                if !known.iter().any(|known| known == qemu_name) {
+                    eprintln!("SKIPPED: {}: this QEMU cannot write {qemu_name}", self.name);
+                    continue;
+                }
+                let path = lab.dumps().join(self.dump_name(format.name));
+                remove_if_there(&path)?;
+                qmp.dump(&path, qemu_name)?;
+                make_readable(&path)?;
+                made.push((format.name.to_string(), None, format.files(&self.dump_name(format.name))));
+            }
+            // The guest may be gone before it answers.
+            let _ = qmp.execute("quit", json!({}));
+            guest.0.wait()?;
+        }
+        if self.keep_swap {
+            let copy = ["--sparse=always"];
+            run::output(
+                run::command("cp", copy).arg(scratch.join("swap.img")).arg(self.output(lab, "swap")),
+            )?;
+        }
+        self.describe(lab, made, panicked)
+    }
+
+    fn make_disks(&self, lab: &Lab, scratch: &Path) -> Result<()> {
+        let stage = scratch.join("stage");
+        run::make_dir(&stage.join("out"))?;
+        if self.is_captured() {
+            self.stage_capture(lab, &stage.join("capture"))?;
+        }
+        // A sparse file: it takes what is written. Each of the formats may be as large as memory.
+        let size = if self.is_captured() { 1024 + 4 * self.memory } else { 64 };
+        make_ext4(&scratch.join("capture.img"), &format!("{size}M"), Some(&stage))?;
+        make_ext4(&scratch.join("data.img"), DATA_DISK, None)?;
+        let swap = scratch.join("swap.img");
+        run::output(run::command("truncate", ["-s", SWAP_DISK]).arg(&swap))?;
+        run::output(run::command("mkswap", ["-q"]).arg(&swap))?;
+        Ok(())
+    }
+
+    /// What the guest needs to load its capture kernel, and what that is to write.
+    fn stage_capture(&self, lab: &Lab, dir: &Path) -> Result<()> {
+        run::make_dir(dir)?;
+        run::copy(&lab.dir().join(self.kernel.image()), &dir.join("vmlinuz"))?;
+        run::copy(&lab.dir().join(self.kernel.initrd()), &dir.join("initrd.gz"))?;
+        let lines: Vec<String> =
+            self.captures().map(|(name, flags, _)| format!("{name} {flags}\n")).collect();
+        std::fs::write(dir.join("formats"), lines.concat())?;
+        std::fs::write(dir.join("append"), CAPTURE_OPTIONS)?;
+        Ok(())
+    }
+
+    /// Name, flags and number of files of each dump that the capture kernel writes.
+    fn captures(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        let known = self.formats.iter().filter_map(|format| match format.maker {
+            Maker::Capture { flags, files } => Some((format.name, flags, files)),
+            Maker::Qemu(_) => None,
+        });
+        known.chain(self.custom_flags.as_deref().map(|flags| ("custom", flags, 1)))
+    }
+
+    fn qemu(&self, lab: &Lab, scratch: &Path, socket: &Path) -> Result<Command> {
+        let (console, truth) = (self.output(lab, "console"), self.output(lab, "truth"));
+        // QEMU makes it late; an old one would be read meanwhile.
+        File::create(&console)?;
+        let mut append =
+            format!("console=ttyS0 ignore_loglevel how={} panic=0 {}", self.scenario.name, self.append);
+        if self.is_captured() {
+            append += &format!(" crashkernel={CAPTURE_MEMORY}");
+        }
+        let thread = if self.single_thread { "single" } else { "multi" };
+        let cpu = if self.la57 { "max" } else { "max,la57=off" };
+        let mut qemu =
+            run::command("qemu-system-x86_64", ["-display", "none", "-no-reboot", "-device", "vmcoreinfo"]);
+        qemu.args([
+            "-accel",
+            &format!("tcg,thread={thread}"),
+            "-cpu",
+            cpu,
+            "-nic",
+            "user,model=virtio-net-pci",
+        ]);
+        qemu.args(["-m", &self.memory.to_string(), "-smp", &CPUS.to_string(), "-append", append.trim()]);
+        qemu.arg("-kernel").arg(lab.dir().join(self.kernel.image()));
+        qemu.arg("-initrd").arg(lab.dir().join(self.kernel.initrd()));
+        qemu.args(["-serial", &format!("file:{}", console.display())]);
+        qemu.args(["-serial", &format!("file:{}", truth.display())]);
+        qemu.args(["-qmp", &format!("unix:{},server,nowait", socket.display())]);
+        for disk in ["capture", "data", "swap"] {
+            let file = scratch.join(format!("{disk}.img"));
+            qemu.args(["-drive", &format!("file={},if=virtio,format=raw", file.display())]);
+        }
+        qemu.stdout(Stdio::null()).stderr(File::create(scratch.join("qemu.err"))?);
+        Ok(qemu)
+    }
+
+    /// Waits for the scenario's end: did the kernel panic?
+    fn wait_for_end(&self, qmp: &mut Qmp, lab: &Lab) -> Result<bool> {
+        let end = self.scenario.end;
+        let panics = end != End::Alive;
+        let stays = matches!(end, End::Alive | End::Either);
+        self.wait_for(qmp, lab, |watch| {
+            (panics && watch.panicked()) || (stays && watch.console.contains(watch.alive_marker))
+        })?;
+        let panicked = self.watch(lab).panicked();
+        sleep(if panicked { PANIC_SETTLE } else { SETTLE });
+        Ok(panicked || self.watch(lab).panicked())
+    }
+
+    fn watch(&self, lab: &Lab) -> Watch {
+        let bytes = std::fs::read(self.output(lab, "console")).unwrap_or_default();
+        let alive_marker = if self.scenario.name == "idle" { "LAB-READY" } else { "LAB-LOADED" };
+        Watch { console: String::from_utf8_lossy(&bytes).into_owned(), alive_marker }
+    }
+
+    fn wait_for(&self, qmp: &mut Qmp, lab: &Lab, is_over: impl Fn(&Watch) -> bool) -> Result<()> {
+        let start = Instant::now();
+        // A capture kernel boots, and writes several dumps, after the end that patience is for.
+        let patience = self.scenario.patience * if self.is_captured() { 4 } else { 1 };
+        let mut injected = false;
+        loop {
+            let watch = self.watch(lab);
+            if is_over(&watch) {
+                return Ok(());
+            }
+            if start.elapsed() > Duration::from_secs(patience.into()) {
+                bail!(
+                    "nothing happened in {patience} s; the console ends with\n{}",
+                    run::tail(&watch.console)
+                );
+            }
+            if self.scenario.end == End::PanicByNmi
+                && !injected
+                && watch.console.contains("crasher: waiting for an NMI")
+            {
+                sleep(SETTLE);
+                qmp.execute("inject-nmi", json!({}))?;
+                injected = true;
+            }
+            if !qmp.is_alive() && !is_over(&self.watch(lab)) {
+                bail!("the guest has ended; the console ends with\n{}", run::tail(&watch.console));
+            }
+            sleep(POLL);
+        }
+    }
+
+    /// Takes the capture kernel's files from its disk.
+    fn collect_captured(&self, lab: &Lab, scratch: &Path) -> Result<Vec<Made>> {
+        let script = format!("rdump /out {}", scratch.display());
+        run::output(run::command("debugfs", ["-R", &script]).arg(scratch.join("capture.img")))?;
+        let mut made = Vec::new();
+        for (name, flags, count) in self.captures() {
+            let parts: Vec<String> =
+                if count > 1 { (1..=count).map(|n| format!(".{n}")).collect() } else { vec![String::new()] };
+            let mut files = Vec::new();
+            for part in parts {
+                let from = scratch.join("out").join(format!("{name}{part}"));
+                if !from.exists() {
+                    break;
+                }
+                let file = format!("{}{part}", self.dump_name(name));
+                let to = lab.dumps().join(&file);
+                remove_if_there(&to)?;
+                std::fs::rename(&from, &to)?;
+                make_readable(&to)?;
+                files.push(file);
+            }
+            if files.len() == count {
+                made.push((name.to_string(), Some(flags.to_string()), files));
+            } else {
+                eprintln!(
+                    "SKIPPED: {}: the capture kernel wrote no {name} (makedumpfile {flags})",
+                    self.name
+                );
+            }
+        }
+        Ok(made)
+    }
+
+    fn describe(&self, lab: &Lab, made: Vec<Made>, panicked: bool) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for (format, flags, files) in made {
+            let kernel = &self.kernel;
+            let descriptor = Descriptor {
+                name: self.dump_name(&format),
+                files: files.iter().map(|file| format!("dumps/{file}")).collect(),
+                format: format.clone(),
+                makedumpfile: flags.filter(|flags| !flags.is_empty()),
+                scenario: self.scenario.name.into(),
+                series: kernel.series.clone(),
+                release: kernel.release.clone(),
+                suite: kernel.suite.clone(),
+                vmlinux: kernel.vmlinux(),
+                modules: kernel.modules(),
+                debug_modules: kernel.debug_modules(),
+                crasher: kernel.crasher(),
+                initrd: kernel.initrd(),
+                console: format!("dumps/{}.console", self.name),
+                truth: format!("dumps/{}.truth", self.name),
+                memory_mib: self.memory,
+                cpus: CPUS,
+                la57: self.la57,
+                panicked,
+                frames: self.scenario.frames.iter().map(ToString::to_string).collect(),
+            };
+            descriptor.save(lab)?;
+            names.push(format);
+        }
+        Ok(names)
+    }
+}
+
+/// A dump that was made: format, makedumpfile's flags, files.
+type Made = (String, Option<String>, Vec<String>);
+
+/// What the console says so far.
+struct Watch {
+    console: String,
+    alive_marker: &'static str,
+}
+
+impl Watch {
+    fn panicked(&self) -> bool {
+        self.console.contains("end Kernel panic")
+    }
+}
+
+/// Ends with the lab, whatever happens.
+struct Guest(Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // It has usually ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn make_ext4(image: &Path, size: &str, content: Option<&Path>) -> Result<()> {
+    run::output(run::command("truncate", ["-s", size]).arg(image))?;
+    let mut mkfs = run::command("mkfs.ext4", ["-q", "-F"]);
+    if let Some(content) = content {
+        mkfs.arg("-d").arg(content);
+    }
+    run::output(mkfs.arg(image))?;
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// QEMU keeps its dumps to their owner.
+fn make_readable(path: &Path) -> Result<()> {
+    run::output(run::command("chmod", ["644"]).arg(path))?;
+    Ok(())
+}

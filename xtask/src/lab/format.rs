@@ -1,0 +1,75 @@
+//! Dump formats: what QEMU writes from outside, and what a capture kernel writes through kexec.
+
+use anyhow::{Result, bail};
+
+/// A dump format.
+pub(crate) struct Format {
+    /// Its name, which ends the dump's name.
+    pub(crate) name: &'static str,
+    pub(crate) maker: Maker,
+}
+
+/// Who writes the dump.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Maker {
+    /// `dump-guest-memory` with this format.
+    Qemu(&'static str),
+    /// A capture kernel: makedumpfile with these flags, into this many files.
+    Capture { flags: &'static str, files: usize },
+}
+
+const fn qemu(name: &'static str, format: &'static str) -> Format {
+    Format { name, maker: Maker::Qemu(format) }
+}
+
+const fn capture(name: &'static str, flags: &'static str) -> Format {
+    Format { name, maker: Maker::Capture { flags, files: 1 } }
+}
+
+pub(crate) const FORMATS: &[Format] = &[
+    qemu("elf", "elf"),
+    qemu("kdump-zlib", "kdump-zlib"),
+    qemu("kdump-lzo", "kdump-lzo"),
+    qemu("kdump-snappy", "kdump-snappy"),
+    // Not flattened, from QEMU 8.2 on.
+    qemu("kdump-raw-zlib", "kdump-raw-zlib"),
+    qemu("kdump-raw-lzo", "kdump-raw-lzo"),
+    qemu("kdump-raw-snappy", "kdump-raw-snappy"),
+    // A plain copy of /proc/vmcore.
+    capture("vmcore", ""),
+    capture("zlib", "-c -d 31"),
+    capture("lzo", "-l -d 31"),
+    capture("snappy", "-p -d 31"),
+    capture("zstd", "-z -d 31"),
+    // Only pages of zeroes left out: right even where makedumpfile does not know the kernel yet.
+    capture("zlib-d1", "-c -d 1"),
+    capture("elf17", "-E -d 17"),
+    capture("flat", "-F -c -d 31"),
+    Format { name: "split", maker: Maker::Capture { flags: "--split -c -d 31", files: 3 } },
+];
+
+/// The format of this name.
+pub(crate) fn find(name: &str) -> Result<&'static Format> {
+    match FORMATS.iter().find(|format| format.name == name) {
+        Some(format) => Ok(format),
+        None => {
+            let known: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+            bail!("no format {name}; there are {}", known.join(" "))
+        }
+    }
+}
+
+impl Format {
+    /// The files of a dump called `dump`.
+    pub(crate) fn files(&self, dump: &str) -> Vec<String> {
+        match self.maker {
+            Maker::Capture { files, .. } if files > 1 => (1..=files).map(|n| format!("{dump}.{n}")).collect(),
+            _ => vec![dump.to_string()],
+        }
+    }
+
+    /// Does it take a capture kernel?
+    pub(crate) fn is_captured(&self) -> bool {
+        matches!(self.maker, Maker::Capture { .. })
+    }
+}

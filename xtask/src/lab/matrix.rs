@@ -1,0 +1,159 @@
+//! The matrix: which kernels, scenarios and formats `lab all` makes, and the list of what is there.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::boot::Boot;
+use super::descriptor::Descriptor;
+use super::format;
+use super::place::{Kernel, Lab};
+use super::scenario;
+
+#[derive(Args)]
+pub(crate) struct AllArgs {
+    /// A round of a few minutes: `null` on every kernel, some contexts on one.
+    #[arg(long)]
+    quick: bool,
+    /// Make them again even if they exist.
+    #[arg(long)]
+    again: bool,
+    /// Only these series or releases.
+    #[arg(long, value_delimiter = ',')]
+    kernel: Vec<String>,
+}
+
+/// One boot per row.
+struct Row {
+    scenario: &'static str,
+    formats: &'static [&'static str],
+    la57: bool,
+    /// In `--quick` too; of the scenarios on one kernel only.
+    quick: bool,
+    /// On one kernel only.
+    once: bool,
+}
+
+const fn row(scenario: &'static str, formats: &'static [&'static str]) -> Row {
+    Row { scenario, formats, la57: true, quick: false, once: false }
+}
+
+const SMALL: &[&str] = &["kdump-zlib"];
+
+const ROWS: &[Row] = &[
+    Row { quick: true, ..row("null", &["elf", "kdump-zlib"]) },
+    row("null", &["vmcore", "zlib", "lzo", "snappy", "zstd", "zlib-d1", "elf17", "flat", "split"]),
+    Row { la57: false, ..row("null", &["elf", "kdump-zlib"]) },
+    row("load", &["elf", "kdump-zlib"]),
+    row("deadlock", &["elf", "kdump-zlib"]),
+    row("sysrq", &["elf", "kdump-zlib"]),
+    Row { quick: true, once: true, ..row("load", SMALL) },
+    Row { quick: true, once: true, ..row("deadlock", SMALL) },
+    row("hardirq", SMALL),
+    row("softirq", SMALL),
+    row("nested", SMALL),
+    row("ipi", SMALL),
+    row("nmi", SMALL),
+    row("hardlockup", SMALL),
+    row("softlockup", SMALL),
+    row("stack", SMALL),
+    row("bpf", &["elf", "kdump-zlib"]),
+    row("kprobe", SMALL),
+    row("optprobe", SMALL),
+    row("ftraceprobe", SMALL),
+    row("kretprobe", SMALL),
+    row("ftrace", SMALL),
+    row("bug", SMALL),
+    row("wild", SMALL),
+    row("panic", SMALL),
+    row("listdel", SMALL),
+    row("doublefree", SMALL),
+    Row { quick: true, once: true, ..row("hardirq", SMALL) },
+    Row { quick: true, once: true, ..row("nmi", SMALL) },
+    Row {
+        once: true,
+        ..row("null", &["kdump-lzo", "kdump-snappy", "kdump-raw-zlib", "kdump-raw-lzo", "kdump-raw-snappy"])
+    },
+    Row { once: true, ..row("idle", SMALL) },
+    Row { once: true, ..row("ascii", SMALL) },
+    Row { once: true, ..row("oom", SMALL) },
+    Row { once: true, ..row("slableak", SMALL) },
+    Row { once: true, ..row("big", &["elf", "kdump-zlib"]) },
+];
+
+/// The kernel that rows of one kernel take.
+const ONCE_SERIES: &str = "6.12";
+
+impl Row {
+    fn boot(&self, kernel: &Kernel) -> Result<Boot> {
+        let formats = self.formats.iter().map(|name| format::find(name)).collect::<Result<Vec<_>>>()?;
+        let mut boot = Boot::new(kernel.clone(), scenario::find(self.scenario)?, formats);
+        boot.la57 = self.la57;
+        boot.name = boot.default_name();
+        Ok(boot)
+    }
+}
+
+/// `lab all`: boots what is missing, one guest at a time. A failed boot does not stop the others.
+pub(crate) fn all(lab: &Lab, args: &AllArgs) -> Result<()> {
+    let kernels = lab.kernels()?;
+    if kernels.is_empty() {
+        bail!("no kernel is prepared: run `cargo xtask lab prepare`");
+    }
+    let once = kernels.iter().rfind(|kernel| kernel.series == ONCE_SERIES).or(kernels.last());
+    let once = once.map(|kernel| kernel.release.clone());
+    let start = Instant::now();
+    let (mut made, mut kept, mut failed) = (0, 0, Vec::new());
+    for row in ROWS.iter().filter(|row| row.quick || !args.quick) {
+        for kernel in &kernels {
+            let wanted = args.kernel.is_empty()
+                || args.kernel.iter().any(|k| *k == kernel.series || *k == kernel.release);
+            if !wanted || (row.once && Some(&kernel.release) != once.as_ref()) {
+                continue;
+            }
+            let boot = row.boot(kernel)?;
+            if boot.is_done(lab) && !args.again {
+                kept += 1;
+                continue;
+            }
+            match boot.run(lab) {
+                Ok(()) => made += 1,
+                Err(error) => {
+                    eprintln!("FAILED: {error:#}");
+                    failed.push(boot.name);
+                }
+            }
+        }
+    }
+    println!("{made} boots in {:.0} s, {kept} kept, {} failed", start.elapsed().as_secs_f64(), failed.len());
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(" "));
+    }
+    Ok(())
+}
+
+/// `lab list`.
+pub(crate) fn list(lab: &Lab) -> Result<()> {
+    let dumps = Descriptor::all(lab)?;
+    println!(
+        "{:<32} {:<28} {:<12} {:<14} {:>6} {:>9}",
+        "DUMP", "KERNEL", "SCENARIO", "FORMAT", "PAGING", "MB"
+    );
+    for dump in &dumps {
+        let sizes =
+            dump.paths(lab).into_iter().map(|path| std::fs::metadata(path).map_or(0, |meta| meta.len()));
+        let paging = if dump.la57 { "5" } else { "4" };
+        println!(
+            "{:<32} {:<28} {:<12} {:<14} {:>6} {:>9.1}",
+            dump.name,
+            dump.release,
+            dump.scenario,
+            dump.format,
+            paging,
+            sizes.sum::<u64>() as f64 / 1e6
+        );
+    }
+    println!("{} dumps in {}", dumps.len(), lab.dumps().display());
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! `cargo xtask lab`: the crash lab. `lab/README.md` describes it for its users.
+
+mod boot;
+mod descriptor;
+mod format;
+mod guest;
+mod kernel;
+mod matrix;
+mod place;
+mod qmp;
+mod scenario;
+mod suite;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use place::Lab;
+
+#[derive(Args)]
+pub(crate) struct LabArgs {
+    /// Where kernels and dumps are kept, outside the repository.
+    #[arg(long, env = "KDIVE_LAB", global = true)]
+    dir: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Install what the lab needs, take the newest stock kernels, build the crasher module and the guests.
+    #[command(alias = "kernels")]
+    Prepare(kernel::PrepareArgs),
+    /// Boot one kernel, break it in one way, and keep its dumps.
+    Boot(boot::BootArgs),
+    /// Make the whole matrix of kernels, scenarios and formats; what exists is kept.
+    All(matrix::AllArgs),
+    /// List the dumps.
+    List,
+    /// List the scenarios.
+    Scenarios,
+}
+
+pub(crate) fn main(args: LabArgs) -> Result<()> {
+    let lab = Lab::open(args.dir)?;
+    match args.action {
+        Action::Prepare(args) => kernel::prepare(&lab, &args),
+        Action::Boot(args) => boot::main(&lab, &args),
+        Action::All(args) => matrix::all(&lab, &args),
+        Action::List => matrix::list(&lab),
+        Action::Scenarios => {
+            scenario::print_table();
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! QEMU's machine protocol: one JSON document per line, over a socket.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+const CONNECT_TRIES: u32 = 100;
+const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection to one running guest.
+pub(crate) struct Qmp {
+    stream: UnixStream,
+    replies: BufReader<UnixStream>,
+}
+
+impl Qmp {
+    /// Waits for the socket to be there, and greets.
+    pub(crate) fn connect(socket: &Path) -> Result<Self> {
+        for _ in 0..CONNECT_TRIES {
+            if let Ok(stream) = UnixStream::connect(socket) {
+                let replies = BufReader::new(stream.try_clone()?);
+                let mut qmp = Self { stream, replies };
+                qmp.read_line()?;
+                qmp.execute("qmp_capabilities", json!({}))?;
+                return Ok(qmp);
+            }
+            sleep(CONNECT_PAUSE);
+        }
+        bail!("QEMU did not open {}", socket.display())
+    }
+
+    fn read_line(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        if self.replies.read_line(&mut line)? == 0 {
+            bail!("QEMU has ended");
+        }
+        serde_json::from_str(&line).with_context(|| format!("not QMP: {line}"))
+    }
+
+    /// One command to its answer; events on the way are dropped. An error too once the guest has powered off.
+    pub(crate) fn execute(&mut self, name: &str, arguments: Value) -> Result<Value> {
+        let message = json!({ "execute": name, "arguments": arguments });
+        writeln!(self.stream, "{message}")?;
+        loop {
+            let mut reply = self.read_line()?;
+            if let Some(error) = reply.get("error") {
+                bail!("{name}: {error}");
+            }
+            if let Some(value) = reply.get_mut("return") {
+                return Ok(value.take());
+            }
+        }
+    }
+
+    /// The formats that this QEMU can dump in.
+    pub(crate) fn dump_formats(&mut self) -> Result<Vec<String>> {
+        let answer = self.execute("query-dump-guest-memory-capability", json!({}))?;
+        let formats = answer.get("formats").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(formats.iter().filter_map(Value::as_str).map(String::from).collect())
+    }
+
+    /// Writes the guest's physical memory to a file.
+    pub(crate) fn dump(&mut self, path: &Path, format: &str) -> Result<()> {
+        let protocol = format!("file:{}", path.display());
+        let arguments = json!({ "paging": false, "protocol": protocol, "format": format });
+        self.execute("dump-guest-memory", arguments)?;
+        Ok(())
+    }
+
+    /// Is QEMU still there?
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.execute("query-status", json!({})).is_ok()
+    }
+}

@@ -1,0 +1,297 @@
+//! The scenarios: how each ends, and the frames that its backtrace must have.
+
+use anyhow::{Result, bail};
+
+/// How a scenario ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The kernel panics.
+    Panic,
+    /// The kernel panics once the lab has injected an NMI: emulated CPUs have no performance counters, hence no
+    /// NMI watchdog of their own.
+    PanicByNmi,
+    /// The system stays alive, and is dumped as it is.
+    Alive,
+    /// Whichever of the two comes first.
+    Either,
+}
+
+/// A way to break a kernel.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) end: End,
+    /// Functions that the panicking task's backtrace must have in this order, innermost first. `a|b`: one of them,
+    /// by kernel; a star at the end stands for anything.
+    pub(crate) frames: &'static [&'static str],
+    /// Guest memory in MiB, when 512 is not enough.
+    pub(crate) memory: u32,
+    /// Seconds to wait for the end.
+    pub(crate) patience: u32,
+}
+
+const BASE: Scenario =
+    Scenario { name: "", about: "", end: End::Panic, frames: &[], memory: 512, patience: 120 };
+
+/// The process that breaks the kernel inserts a module.
+macro_rules! inserted {
+    ($($frame:literal),*) => {
+        &[$($frame,)* "do_one_initcall", "do_init_module", "do_syscall_64", "entry_SYSCALL_64_after_hwframe"]
+    };
+}
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "idle", about: "nothing happens: a live system", end: End::Alive, ..BASE },
+    Scenario {
+        name: "load",
+        about: "only the evidence: list, rbtree, xarray, slab cache of known content",
+        end: End::Alive,
+        ..BASE
+    },
+    Scenario {
+        name: "sysrq",
+        about: "echo c >/proc/sysrq-trigger",
+        frames: &[
+            "sysrq_handle_crash",
+            "__handle_sysrq",
+            "write_sysrq_trigger",
+            "vfs_write",
+            "do_syscall_64",
+        ],
+        ..BASE
+    },
+    Scenario {
+        name: "null",
+        about: "write through a null pointer",
+        frames: inserted!("asm_exc_page_fault", "write_through", "crash_null"),
+        ..BASE
+    },
+    Scenario {
+        name: "wild",
+        about: "write to an address that is not canonical",
+        frames: inserted!("asm_exc_general_protection", "write_through", "crash_wild"),
+        ..BASE
+    },
+    Scenario {
+        name: "bug",
+        about: "BUG()",
+        frames: inserted!("asm_exc_invalid_op", "fail_check", "crash_bug"),
+        ..BASE
+    },
+    Scenario { name: "panic", about: "panic()", frames: inserted!("panic", "crash_panic"), ..BASE },
+    Scenario {
+        name: "listdel",
+        about: "list_del() twice",
+        frames: inserted!("asm_exc_invalid_op|asm_exc_general_protection", "crash_listdel"),
+        ..BASE
+    },
+    Scenario {
+        name: "doublefree",
+        about: "kmem_cache_free() twice",
+        frames: inserted!("asm_exc_invalid_op", "kmem_cache_free", "crash_doublefree"),
+        ..BASE
+    },
+    Scenario {
+        name: "stack",
+        about: "endless recursion into the guard page: #DF",
+        frames: &["asm_exc_double_fault", "recurse", "recurse", "recurse"],
+        ..BASE
+    },
+    Scenario {
+        name: "softlockup",
+        about: "a CPU spins with preemption off, until the watchdog's timer",
+        frames: inserted!(
+            "panic",
+            "watchdog_timer_fn",
+            "asm_sysvec_apic_timer_interrupt",
+            "spin_without_preemption",
+            "crash_softlockup"
+        ),
+        ..BASE
+    },
+    Scenario {
+        name: "hardlockup",
+        about: "CPU 0 spins with interrupts off, until an injected NMI",
+        end: End::PanicByNmi,
+        frames: inserted!(
+            "panic|nmi_panic",
+            "exc_nmi",
+            "end_repeat_nmi|asm_exc_nmi",
+            "spin_without_interrupts",
+            "crash_hardlockup"
+        ),
+        ..BASE
+    },
+    Scenario {
+        name: "deadlock",
+        about: "two threads take two mutexes in opposite orders; the hung-task watchdog panics",
+        frames: &["panic", "watchdog", "kthread", "ret_from_fork"],
+        ..BASE
+    },
+    Scenario { name: "ascii", about: "text over a page of slab objects", end: End::Either, ..BASE },
+    Scenario { name: "oom", about: "every free page taken, owned by nobody", end: End::Either, ..BASE },
+    Scenario { name: "slableak", about: "every free page taken by one slab cache", end: End::Either, ..BASE },
+    Scenario {
+        name: "hardirq",
+        about: "panic from irq_work, in a hard interrupt",
+        frames: inserted!(
+            "panic",
+            "panic_from_irq_work",
+            "sysvec_irq_work",
+            "asm_sysvec_irq_work",
+            "raise_irq_work",
+            "crash_hardirq"
+        ),
+        ..BASE
+    },
+    Scenario {
+        name: "softirq",
+        about: "panic from a timer, in a softirq",
+        frames: inserted!(
+            "panic",
+            "panic_from_timer",
+            "call_timer_fn",
+            "__do_softirq|handle_softirqs",
+            "asm_sysvec_apic_timer_interrupt",
+            "spin_for_interrupt",
+            "crash_softirq"
+        ),
+        ..BASE
+    },
+    Scenario {
+        name: "nested",
+        about: "panic from a hard interrupt in a softirq",
+        frames: inserted!(
+            "panic",
+            "panic_from_irq_work",
+            "asm_sysvec_irq_work",
+            "raise_irq_work",
+            "interrupt_from_timer",
+            "__do_softirq|handle_softirqs",
+            "asm_sysvec_apic_timer_interrupt",
+            "spin_for_interrupt",
+            "crash_nested"
+        ),
+        ..BASE
+    },
+    Scenario {
+        name: "ipi",
+        about: "panic in a function that another CPU asked for",
+        frames: &["panic", "panic_from_ipi"],
+        ..BASE
+    },
+    Scenario {
+        name: "nmi",
+        about: "panic from a module's NMI handler",
+        end: End::PanicByNmi,
+        frames: inserted!(
+            "panic",
+            "panic_from_nmi",
+            "nmi_handle",
+            "exc_nmi",
+            "end_repeat_nmi|asm_exc_nmi",
+            "spin_for_interrupt",
+            "crash_nmi"
+        ),
+        ..BASE
+    },
+    Scenario {
+        name: "kprobe",
+        about: "panic from a kprobe that is a breakpoint",
+        frames: inserted!(
+            "panic",
+            "panic_from_kprobe",
+            "asm_exc_int3",
+            "call_through_kprobe",
+            "crash_kprobe"
+        ),
+        ..BASE
+    },
+    Scenario {
+        name: "optprobe",
+        about: "panic from a kprobe that is a jump",
+        frames: inserted!(
+            "panic",
+            "panic_from_kprobe",
+            "opt_pre_handler",
+            "optimized_callback",
+            "call_through_kprobe",
+            "crash_optprobe"
+        ),
+        ..BASE
+    },
+    Scenario {
+        name: "ftraceprobe",
+        about: "panic from a kprobe that is an ftrace hook",
+        frames: inserted!(
+            "panic",
+            "panic_from_kprobe",
+            "kprobe_ftrace_handler",
+            "traced",
+            "call_through_kprobe",
+            "crash_ftraceprobe"
+        ),
+        ..BASE
+    },
+    Scenario {
+        name: "kretprobe",
+        about: "panic in a function whose return address is a trampoline",
+        frames: inserted!("panic", "panic_before_return", "call_through_kretprobe", "crash_kretprobe"),
+        ..BASE
+    },
+    Scenario {
+        name: "ftrace",
+        about: "panic from an ftrace hook",
+        frames: inserted!("panic", "panic_from_ftrace", "msleep", "sleep_through_hook", "crash_ftrace"),
+        ..BASE
+    },
+    Scenario {
+        name: "bpf",
+        about: "a fault in a helper of a BPF program, JIT-compiled, two frames deep",
+        frames: &[
+            "asm_exc_page_fault",
+            "fault_in_helper",
+            "bpf_prog_*",
+            "bpf_prog_*",
+            "sk_filter_trim_cap",
+            "unix_dgram_sendmsg",
+            "do_syscall_64",
+            "entry_SYSCALL_64_after_hwframe",
+        ],
+        ..BASE
+    },
+    Scenario {
+        name: "big",
+        about: "1,500 processes of two threads, a filled page cache, then sysrq",
+        frames: &[
+            "sysrq_handle_crash",
+            "__handle_sysrq",
+            "write_sysrq_trigger",
+            "vfs_write",
+            "do_syscall_64",
+        ],
+        memory: 4096,
+        patience: 400,
+        ..BASE
+    },
+];
+
+/// The scenario of this name.
+pub(crate) fn find(name: &str) -> Result<&'static Scenario> {
+    match SCENARIOS.iter().find(|scenario| scenario.name == name) {
+        Some(scenario) => Ok(scenario),
+        None => bail!("no scenario {name}: see `cargo xtask lab scenarios`"),
+    }
+}
+
+pub(crate) fn print_table() {
+    for scenario in SCENARIOS {
+        let end = match scenario.end {
+            End::Panic => "panics",
+            End::PanicByNmi => "panics by NMI",
+            End::Alive => "stays alive",
+            End::Either => "panics or stays",
+        };
+        println!("{:<12} {:<16} {}", scenario.name, end, scenario.about);
+    }
+}
