@@ -7,8 +7,8 @@
 
 pub mod limits;
 pub mod log;
+pub mod mm;
 pub mod pages;
 pub mod slab;
-pub mod mm;
 pub mod system;
 pub mod tasks;

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use kdive_base::VirtAddr;
 use kdive_target::{Field, Kernel};
-use serde::Serialize;
 
 /// An object of a slab cache: where an address points into.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlabObject {
     /// The cache (`struct kmem_cache`).
     pub cache: VirtAddr,
