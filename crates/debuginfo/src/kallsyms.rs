@@ -131,15 +131,11 @@ fn finish(
     expect: &Expect<'_>,
     names: &Names,
 ) -> Result<(Kallsyms, usize), KallsymsError> {
-    let mut builder = names.expand(expect.symbol.map(|(name, _)| name))?;
-    let Choice { encoding, addresses, plausibility } =
-        addresses::choose(memory, at, builder.count, expect, builder.expected)?;
-    builder.symbols.map_addresses(|index| addresses.get(index).copied());
-    let found = Kallsyms {
-        lost: names.count.saturating_sub(addresses.len().min(builder.count)),
-        symbols: builder.symbols.finish_in_order(),
-        at: *at,
-        encoding,
-    };
-    Ok((found, plausibility))
+    let expanded = names.expand(expect.symbol.map(|(name, _)| name))?;
+    let count = expanded.spans.len();
+    let Choice { encoding, raw, plausibility } =
+        addresses::choose(memory, at, count, expect, expanded.expected)?;
+    let lost = names.count.saturating_sub(raw.count.min(count));
+    let symbols = expanded.at(|number| raw.decode(encoding, number));
+    Ok((Kallsyms { symbols, at: *at, encoding, lost }, plausibility))
 }

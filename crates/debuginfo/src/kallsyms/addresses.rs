@@ -1,6 +1,6 @@
 //! Addresses: four encodings over the years.
 
-use kdive_base::{VirtAddr, VirtualMemory};
+use kdive_base::{Endian, VirtAddr, VirtualMemory};
 use serde::Serialize;
 
 use super::{Expect, KallsymsAt, KallsymsError};
@@ -23,7 +23,7 @@ pub enum Encoding {
 /// What was chosen.
 pub(super) struct Choice {
     pub(super) encoding: Encoding,
-    pub(super) addresses: Vec<VirtAddr>,
+    pub(super) raw: Raw,
     /// See [`Raw::plausibility`].
     pub(super) plausibility: usize,
 }
@@ -48,22 +48,24 @@ pub(super) fn choose(
         let (symbol, address) = expect.symbol.unwrap_or(("_stext", VirtAddr(0)));
         return Err(KallsymsError::Encoding { symbol: symbol.to_owned(), address });
     };
-    let addresses = (0..raw.count).map_while(|index| raw.decode(encoding, index)).collect();
-    Ok(Choice { encoding, addresses, plausibility })
+    Ok(Choice { encoding, raw, plausibility })
 }
 
-/// The tables as bytes.
-struct Raw {
-    offsets: Vec<i32>,
-    offsets_at: VirtAddr,
+/// The table as bytes, decoded entry by entry.
+pub(super) struct Raw {
+    bytes: Vec<u8>,
+    endian: Endian,
+    /// Where the table is.
+    at: VirtAddr,
+    /// Bytes of an entry: 4 are offsets, 8 whole addresses.
+    width: usize,
     base: Option<u64>,
-    addresses: Vec<u64>,
-    count: usize,
+    /// Entries that are there.
+    pub(super) count: usize,
 }
 
 impl Raw {
     fn read(memory: &dyn VirtualMemory, at: &KallsymsAt, count: usize) -> Result<Self, KallsymsError> {
-        let endian = memory.endian();
         let (table, name, width) = match (at.offsets, at.addresses) {
             (Some(offsets), _) => (offsets, "kallsyms_offsets", 4),
             (None, Some(addresses)) => (addresses, "kallsyms_addresses", 8),
@@ -75,30 +77,33 @@ impl Raw {
         if let (true, Some(missing)) = (got < width, why) {
             return Err(KallsymsError::Missing { table: name, missing });
         }
-        let (mut offsets, mut addresses) = (Vec::new(), Vec::new());
-        if width == 4 {
-            offsets = bytes.chunks_exact(4).filter_map(|raw| endian.i32(raw, 0)).collect();
-        } else {
-            addresses = bytes.chunks_exact(8).filter_map(|raw| endian.u64(raw, 0)).collect();
-        }
         let base = at.relative_base.and_then(|at| memory.u64(at).ok());
-        Ok(Self { count: offsets.len().max(addresses.len()), offsets, offsets_at: table, base, addresses })
+        Ok(Self {
+            count: got.checked_div(width).unwrap_or(0),
+            bytes,
+            endian: memory.endian(),
+            at: table,
+            width,
+            base,
+        })
     }
 
     fn encodings(&self) -> Vec<Encoding> {
-        match (self.addresses.is_empty(), self.base) {
-            (false, _) => vec![Encoding::Absolute],
+        match (self.width, self.base) {
+            (8, _) => vec![Encoding::Absolute],
             // Of equals the last is taken. 7.0 brought the offsets without a base.
-            (true, Some(_)) => vec![Encoding::BaseRelative, Encoding::BaseRelativePerCpu],
-            (true, None) => vec![Encoding::PlaceRelative],
+            (_, Some(_)) => vec![Encoding::BaseRelative, Encoding::BaseRelativePerCpu],
+            (_, None) => vec![Encoding::PlaceRelative],
         }
     }
 
-    fn decode(&self, encoding: Encoding, index: usize) -> Option<VirtAddr> {
+    /// The address of a symbol by its number.
+    pub(super) fn decode(&self, encoding: Encoding, index: usize) -> Option<VirtAddr> {
+        let place = index.checked_mul(self.width)?;
         if encoding == Encoding::Absolute {
-            return self.addresses.get(index).copied().map(VirtAddr);
+            return self.endian.u64(&self.bytes, place).map(VirtAddr);
         }
-        let offset = *self.offsets.get(index)?;
+        let offset = self.endian.i32(&self.bytes, place)?;
         Some(VirtAddr(match encoding {
             Encoding::Absolute => return None,
             Encoding::BaseRelative => self.base?.wrapping_add(u64::from(offset.cast_unsigned())),
@@ -106,10 +111,7 @@ impl Raw {
                 Ok(number) => number,
                 Err(_) => self.base?.wrapping_sub(1).wrapping_sub(i64::from(offset).cast_unsigned()),
             },
-            Encoding::PlaceRelative => {
-                let place = (index as u64).wrapping_mul(4).wrapping_add(self.offsets_at.0);
-                place.wrapping_add_signed(offset.into())
-            }
+            Encoding::PlaceRelative => self.at.add(place as u64).offset(offset.into()).0,
         }))
     }
 

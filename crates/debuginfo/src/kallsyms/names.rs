@@ -3,7 +3,7 @@
 use kdive_base::{Endian, VirtAddr, VirtualMemory};
 
 use super::{KallsymsAt, KallsymsError};
-use crate::symbols::{SymbolKind, SymbolTableBuilder};
+use crate::symbols::{SymbolKind, SymbolTable, SymbolTableBuilder};
 
 /// More symbols than this are not real (a large kernel has 250,000).
 const MOST_SYMBOLS: u64 = 1 << 23;
@@ -30,10 +30,9 @@ pub(super) struct Names {
 
 /// Expanded names.
 pub(super) struct Expanded {
-    /// Symbols whose addresses are their numbers still.
-    pub(super) symbols: SymbolTableBuilder,
-    /// How many were expanded.
-    pub(super) count: usize,
+    text: Vec<u8>,
+    /// Start and length of each in `text`.
+    pub(super) spans: Vec<(u32, u16)>,
     /// The number of the symbol that was asked for.
     pub(super) expected: Option<usize>,
 }
@@ -97,37 +96,104 @@ impl Names {
         let expected_name = expected.unwrap_or_default().as_bytes();
         // Every name takes two bytes at least: its length and a token.
         let most = self.count.min(self.bytes.len().div_euclid(2));
-        let room = self.bytes.len().saturating_mul(3).min(MOST_EXPANDED);
-        let mut symbols = SymbolTableBuilder::with_capacity(most, room);
-        let (mut count, mut at, mut total) = (0_usize, 0_usize, 0_usize);
-        let mut expected = None;
-        let mut text = Vec::with_capacity(LONGEST_NAME);
-        while count < self.count {
+        let mut spans = Vec::with_capacity(most);
+        let mut text = Text::new(self.bytes.len().saturating_mul(5).div_euclid(2));
+        let (mut at, mut expected) = (0, None);
+        while spans.len() < self.count {
             let Some((tokens, next)) = self.lengths.name(&self.bytes, at) else { break };
-            text.clear();
+            let start = text.end;
             for &token in tokens {
-                text.extend_from_slice(self.tokens.get(token));
-                if text.len() > LONGEST_NAME {
+                text.push(self.tokens.get(token));
+                if text.end.saturating_sub(start) > LONGEST_NAME {
                     return Err(KallsymsError::Damaged("a name is too long"));
                 }
             }
-            total = total.saturating_add(text.len());
-            if total > MOST_EXPANDED {
+            if text.end > MOST_EXPANDED {
                 return Err(KallsymsError::Damaged("names are too long"));
             }
-            if let Some((&kind, name)) = text.split_first() {
-                symbols.push(name, VirtAddr(count as u64), 0, SymbolKind::new(kind));
-                if name == expected_name && expected.is_none() && !name.is_empty() {
-                    expected = Some(count);
-                }
+            if expected.is_none()
+                && text.since(start).get(1..) == Some(expected_name)
+                && !expected_name.is_empty()
+            {
+                expected = Some(spans.len());
             }
-            count = count.saturating_add(1);
+            spans.push((start as u32, text.end.saturating_sub(start) as u16));
             at = next;
         }
-        if count == 0 {
+        if spans.is_empty() {
             return Err(KallsymsError::Damaged("no name decodes"));
         }
-        Ok(Expanded { symbols, count, expected })
+        Ok(Expanded { text: text.finish(), spans, expected })
+    }
+}
+
+/// Bytes of a token that are copied at once; longer ones are rare.
+const PIECE: usize = 32;
+
+/// Expanded names, each with its kind in front.
+struct Text {
+    bytes: Vec<u8>,
+    end: usize,
+}
+
+impl Text {
+    fn new(room: usize) -> Self {
+        Self { bytes: vec![0; room.clamp(LONGEST_NAME, MOST_EXPANDED)], end: 0 }
+    }
+
+    /// Appends a token. The copy has a fixed length, which is what makes this fast: the rest is overwritten by the next.
+    fn push(&mut self, (piece, token): (&[u8; PIECE], &[u8])) {
+        let room = self.end.saturating_add(token.len().max(PIECE));
+        if room > self.bytes.len() {
+            self.bytes.resize(room.saturating_mul(2), 0);
+        }
+        if token.len() <= PIECE {
+            if let Some(into) = self.bytes.get_mut(self.end..room) {
+                into.copy_from_slice(piece);
+            }
+        } else if let Some(into) = self.bytes.get_mut(self.end..room) {
+            into.copy_from_slice(token);
+        }
+        self.end = self.end.saturating_add(token.len());
+    }
+
+    fn since(&self, start: usize) -> &[u8] {
+        self.bytes.get(start..self.end).unwrap_or_default()
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.end);
+        self.bytes
+    }
+}
+
+impl Expanded {
+    /// The symbols at these addresses; those without one are left out.
+    pub(super) fn at(self, address: impl Fn(usize) -> Option<VirtAddr>) -> SymbolTable {
+        let Self { text, spans, .. } = self;
+        let placed = spans.iter().enumerate().filter_map(|(number, span)| Some((span, address(number)?)));
+        let plain = text.iter().all(|byte| (0x21..0x7f).contains(byte));
+        match String::from_utf8(text) {
+            Ok(names) if plain => {
+                let mut builder = SymbolTableBuilder::with_names(names, spans.len());
+                for (&(start, length), address) in placed {
+                    builder.push_span(start, length, address);
+                }
+                builder.finish_in_order()
+            }
+            text => {
+                let text = text.map_or_else(|error| error.into_bytes(), String::into_bytes);
+                let mut builder = SymbolTableBuilder::with_capacity(spans.len(), text.len());
+                for (&(start, length), address) in placed {
+                    let start = start as usize;
+                    let name = text.get(start..start.saturating_add(usize::from(length)));
+                    if let Some((&kind, name)) = name.and_then(<[u8]>::split_first) {
+                        builder.push(name, address, 0, SymbolKind::new(kind));
+                    }
+                }
+                builder.finish_in_order()
+            }
+        }
     }
 }
 
@@ -165,8 +231,8 @@ fn marks_follow(bytes: &[u8], end: usize, marks: &[u64], endian: Endian) -> bool
 /// The token strings.
 pub(super) struct Tokens {
     text: Vec<u8>,
-    /// Start and end in `text` of each.
-    ranges: Vec<(usize, usize)>,
+    /// Start and end in `text` of each, and its first bytes.
+    ranges: Vec<(usize, usize, [u8; PIECE])>,
 }
 
 impl Tokens {
@@ -194,14 +260,18 @@ impl Tokens {
             .map(|&start| {
                 let rest = text.get(start..).unwrap_or_default();
                 let length = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
-                (start, start.saturating_add(length))
+                let mut piece = [0; PIECE];
+                piece.iter_mut().zip(rest.iter().take(length)).for_each(|(to, from)| *to = *from);
+                (start, start.saturating_add(length), piece)
             })
             .collect();
         Ok(Self { text, ranges })
     }
 
-    fn get(&self, token: u8) -> &[u8] {
-        let range = self.ranges.get(usize::from(token)).copied();
-        range.and_then(|(start, end)| self.text.get(start..end)).unwrap_or_default()
+    /// A token, and its first bytes with zeros behind.
+    fn get(&self, token: u8) -> (&[u8; PIECE], &[u8]) {
+        const NONE: &[u8; PIECE] = &[0; PIECE];
+        let Some((start, end, piece)) = self.ranges.get(usize::from(token)) else { return (NONE, &[]) };
+        (piece, self.text.get(*start..*end).unwrap_or_default())
     }
 }

@@ -203,13 +203,18 @@ impl SymbolTableBuilder {
         }
     }
 
-    /// Replaces each address by what `address` gives for it, which symbols without one do not survive.
-    pub(crate) fn map_addresses(&mut self, address: impl Fn(usize) -> Option<VirtAddr>) {
-        self.entries.retain_mut(|entry| {
-            let mapped = usize::try_from(entry.address).ok().and_then(&address);
-            entry.address = mapped.map_or(0, |address| address.0);
-            mapped.is_some()
-        });
+    /// Starts from names that are there already, all of them printable ASCII.
+    pub(crate) fn with_names(names: String, symbols: usize) -> Self {
+        Self { names, entries: Vec::with_capacity(symbols) }
+    }
+
+    /// Adds the symbol whose kind and name are this part of the names.
+    pub(crate) fn push_span(&mut self, start: u32, length: u16, address: VirtAddr) {
+        let Some(&kind) = self.names.as_bytes().get(start as usize) else { return };
+        if length > 1 {
+            let (name, length) = (start.saturating_add(1), length.saturating_sub(1));
+            self.entries.push(Entry { address: address.0, name, size: 0, length, kind });
+        }
     }
 
     /// The table, keeping the given order among symbols of one address: for kallsyms, whose order is meaningful.
