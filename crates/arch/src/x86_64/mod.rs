@@ -1,5 +1,6 @@
 //! x86-64.
 
+pub mod calls;
 pub mod paging;
 pub mod pt_regs;
 pub mod stacks;
