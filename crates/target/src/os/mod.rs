@@ -1,22 +1,38 @@
 //! The little of Linux that opening and unwinding need. Models of subsystems live in the `linux` crate.
 
 mod cpus;
+mod generated_text;
 pub(crate) mod module_btf;
 mod modules;
+mod orc;
+mod stacks;
 
 use std::sync::OnceLock;
 
+use kdive_base::VirtAddr;
+
 pub use cpus::{CpuMask, Cpus};
+pub use generated_text::{GeneratedCode, GeneratedKind, GeneratedText};
 pub use modules::{Module, ModuleMemory, Modules};
+pub use orc::KernelOrc;
+pub use stacks::{CpuStack, CpuStacks};
 
 use crate::kernel::Kernel;
 use crate::lacks::Field;
+use crate::unwind::{CodeRules, CpuRegisters};
 
 /// Facts resolved on first use.
 #[derive(Default)]
 pub struct Os {
     cpus: OnceLock<Field<Cpus>>,
     modules: OnceLock<Modules>,
+    stacks: OnceLock<CpuStacks>,
+    task_stack_bytes: OnceLock<Field<u64>>,
+    generated_text: OnceLock<GeneratedText>,
+    orc: OnceLock<KernelOrc>,
+    pub(crate) code_rules: OnceLock<CodeRules>,
+    pub(crate) registers: OnceLock<Vec<CpuRegisters>>,
+    pub(crate) running: OnceLock<Vec<(u32, VirtAddr)>>,
 }
 
 impl Kernel {

@@ -1,7 +1,7 @@
 //! The kernel's stacks: each task's, and those of each processor for interrupts, exceptions and entries.
 
 use kdive_arch::x86_64::stacks::Stack;
-use kdive_base::{PAGE_SIZE, VirtAddr, VirtualMemory};
+use kdive_base::{PAGE_SIZE, VirtAddr};
 use kdive_evidence::StackKind;
 
 use crate::kernel::Kernel;
@@ -157,7 +157,9 @@ pub(super) fn task_stack_bytes(kernel: &Kernel) -> Field<u64> {
             return Ok(bytes);
         }
     }
-    Err(Lacks::unavailable("the size of task stacks: neither union thread_union nor init_stack's bounds tell it"))
+    Err(Lacks::unavailable(
+        "the size of task stacks: neither union thread_union nor init_stack's bounds tell it",
+    ))
 }
 
 impl Kernel {
@@ -188,7 +190,8 @@ mod tests {
             cpu: 0,
             stack: Stack { kind: StackKind::Nmi, low: VirtAddr(low), high: VirtAddr(high) },
         };
-        let stacks = CpuStacks { stacks: vec![stack(0x1000, 0x2000), stack(0x2000, 0x3000)], incomplete: Vec::new() };
+        let stacks =
+            CpuStacks { stacks: vec![stack(0x1000, 0x2000), stack(0x2000, 0x3000)], incomplete: Vec::new() };
         let low = |address| stacks.at(VirtAddr(address)).map(|of| of.stack.low.0);
         assert_eq!(low(0xfff), None);
         assert_eq!(low(0x1ff8), Some(0x1000));

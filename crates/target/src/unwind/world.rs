@@ -1,0 +1,173 @@
+//! A kernel, as stepping sees it.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::RwLock;
+
+use kdive_arch::x86_64::calls::{self, LONGEST_CALL};
+use kdive_arch::x86_64::stacks::Stack;
+use kdive_base::{Missing, PAGE_SIZE, VirtAddr};
+use rustc_hash::FxHashMap;
+
+use super::returns::{Trampolines, real_return};
+use super::step::{Rule, World};
+use crate::kernel::Kernel;
+use crate::os::GeneratedKind;
+
+const SHARDS: usize = 16;
+/// Addresses kept apiece: many tasks share their return addresses, and a hostile dump must not fill memory.
+const MAX_CACHED: usize = 1 << 16;
+
+/// What is known of all code, for every walk of a kernel.
+pub(crate) struct CodeRules {
+    /// Ranges of code, by address, not touching one another's starts.
+    code: Vec<Range<VirtAddr>>,
+    trampolines: Trampolines,
+    cache: [RwLock<FxHashMap<u64, Rule>>; SHARDS],
+}
+
+impl CodeRules {
+    pub(crate) fn find(kernel: &Kernel) -> Self {
+        Self { code: code_ranges(kernel), trampolines: Trampolines::find(kernel), cache: Default::default() }
+    }
+
+    fn is_code(&self, ip: VirtAddr) -> bool {
+        let end = self.code.partition_point(|range| range.start <= ip);
+        end.checked_sub(1).and_then(|at| self.code.get(at)).is_some_and(|range| range.contains(&ip))
+    }
+
+    fn rule(&self, kernel: &Kernel, at: VirtAddr) -> Rule {
+        let shard = self.cache.get((at.0 >> 4) as usize % SHARDS);
+        if let Some(rule) = shard.and_then(|shard| shard.read().ok()?.get(&at.0).copied()) {
+            return rule;
+        }
+        let rule = find_rule(kernel, at);
+        if let Some(mut cached) = shard.and_then(|shard| shard.write().ok())
+            && cached.len() < MAX_CACHED / SHARDS
+        {
+            cached.insert(at.0, rule);
+        }
+        rule
+    }
+}
+
+/// Kernel text, the text of its start, modules' text, generated code.
+fn code_ranges(kernel: &Kernel) -> Vec<Range<VirtAddr>> {
+    let mut code = Vec::new();
+    for (start, end) in [("_stext", "_etext"), ("_text", "_etext"), ("_sinittext", "_einittext")] {
+        if let (Ok(start), Ok(end)) = (kernel.symbol(start), kernel.symbol(end)) {
+            code.push(start..end);
+        }
+    }
+    let modules = kernel.modules().iter().flat_map(|module| module.memory.iter());
+    code.extend(
+        modules.filter(|memory| memory.text).map(|memory| memory.start..memory.start.add(memory.bytes)),
+    );
+    code.extend(kernel.generated_text().iter().map(|code| code.range.clone()));
+    code.retain(|range| range.start < range.end);
+    code.sort_by_key(|range| range.start);
+    // Ranges that lie in one another (_text and _stext) become one, so that the nearest start below decides.
+    let mut merged: Vec<Range<VirtAddr>> = Vec::with_capacity(code.len());
+    for range in code {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+fn find_rule(kernel: &Kernel, at: VirtAddr) -> Rule {
+    let orc = |at| kernel.orc().entry(kernel, at).map_or(Rule::Unknown, Rule::Orc);
+    let Some(code) = kernel.generated_text().at(at) else { return orc(at) };
+    let offset = at.since(code.range.start);
+    match code.kind {
+        GeneratedKind::Bpf => Rule::FramePointer { offset },
+        // The copy keeps the template's layout, so the template's table tells.
+        GeneratedKind::Ftrace { template } => match kernel.symbol(template) {
+            Ok(start) => orc(start.add(offset)),
+            Err(_) => Rule::Unknown,
+        },
+        GeneratedKind::OptimisedKprobeSlots => Rule::SavedRegisters,
+        GeneratedKind::KprobeSlots => Rule::Unknown,
+    }
+}
+
+/// One page of the stack: steps read its words one by one.
+#[derive(Default)]
+struct Page {
+    start: Option<VirtAddr>,
+    bytes: Vec<u8>,
+}
+
+/// A kernel, and the task whose stack is walked.
+pub(crate) struct KernelWorld<'k> {
+    kernel: &'k Kernel,
+    rules: &'k CodeRules,
+    task: Option<VirtAddr>,
+    task_stack: Option<Stack>,
+    page: RefCell<Page>,
+}
+
+impl<'k> KernelWorld<'k> {
+    pub(crate) fn new(kernel: &'k Kernel, task: Option<VirtAddr>, task_stack: Option<Stack>) -> Self {
+        Self { kernel, rules: kernel.code_rules(), task, task_stack, page: RefCell::default() }
+    }
+}
+
+impl World for KernelWorld<'_> {
+    fn read(&self, at: VirtAddr, into: &mut [u8]) -> Result<(), Missing> {
+        let start = at.page_start();
+        let mut page = self.page.borrow_mut();
+        if page.start != Some(start) {
+            page.bytes.resize(PAGE_SIZE as usize, 0);
+            let (count, _) = self.kernel.memory().read(start, &mut page.bytes);
+            page.bytes.truncate(count);
+            page.start = Some(start);
+        }
+        let offset = at.page_offset() as usize;
+        match page.bytes.get(offset..offset.saturating_add(into.len())) {
+            Some(bytes) => {
+                into.copy_from_slice(bytes);
+                Ok(())
+            }
+            // Over the end of the page, or missing: memory itself says which.
+            None => self.kernel.memory().read_exact(at, into),
+        }
+    }
+
+    fn rule(&self, ip: VirtAddr, interrupted: bool) -> Rule {
+        // A return address can lie behind its function when the call was the last instruction: the call decides.
+        self.rules.rule(self.kernel, if interrupted { ip } else { ip.sub(1) })
+    }
+
+    fn is_code(&self, ip: VirtAddr) -> bool {
+        self.rules.is_code(ip)
+    }
+
+    fn is_return_address(&self, ip: VirtAddr) -> bool {
+        if !self.is_code(ip) {
+            return false;
+        }
+        let mut before = [0; LONGEST_CALL];
+        match self.kernel.memory().read_exact(ip.sub(LONGEST_CALL as u64), &mut before) {
+            Ok(()) => calls::follows_call(&before),
+            // Code that is not in the dump cannot speak against it.
+            Err(_) => true,
+        }
+    }
+
+    fn stack_at(&self, sp: VirtAddr) -> Option<Stack> {
+        let task = self.task_stack.filter(|stack| stack.contains(sp));
+        task.or_else(|| self.kernel.cpu_stacks().at(sp).map(|of| of.stack))
+    }
+
+    fn real_return(&self, slot: VirtAddr, ip: VirtAddr) -> VirtAddr {
+        match self.task {
+            Some(task) if self.rules.trampolines.contains(ip) => {
+                real_return(self.kernel, &self.rules.trampolines, task, slot, ip)
+            }
+            _ => ip,
+        }
+    }
+}
