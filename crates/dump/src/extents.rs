@@ -74,6 +74,21 @@ impl<T: Copy> Extents<T> {
         self.sorted.last().map_or(0, |last| last.end)
     }
 
+    /// Drops what comes after more than `bytes` of holes, and returns the first extent that it drops.
+    pub(crate) fn truncate_after_holes(&mut self, bytes: u64) -> Option<Extent<T>> {
+        let mut end = 0_u64;
+        let mut holes = 0_u64;
+        let kept = self.sorted.iter().take_while(|extent| {
+            holes = holes.saturating_add(extent.start.saturating_sub(end));
+            end = extent.end;
+            holes <= bytes
+        });
+        let kept = kept.count();
+        let dropped = self.sorted.get(kept).copied();
+        self.sorted.truncate(kept);
+        dropped
+    }
+
     /// The extent that holds `at`, or else the first one after it.
     pub(crate) fn from(&self, at: u64) -> Result<&Extent<T>, Option<&Extent<T>>> {
         let next = self.sorted.get(self.sorted.partition_point(|extent| extent.end <= at));

@@ -21,6 +21,9 @@ const SIGNATURE: &[u8; 16] = b"makedumpfile\0\0\0\0";
 const TYPE_FLAT: u64 = 1;
 const RECORDS_AT: u64 = 4096;
 const RECORD_HEADER: u64 = 16;
+/// Writers leave next to no holes. A few bytes must not stand for a bitmap of petabytes, which would be walked; so many
+/// bytes of bitmap stand for 32 TiB of memory.
+const MAX_HOLES: u64 = 1 << 30;
 
 fn recognises(head: &Head<'_>) -> bool {
     head.bytes.starts_with(SIGNATURE) && Endian::Big.u64(head.bytes, 16) == Some(TYPE_FLAT)
@@ -105,8 +108,13 @@ impl Flattened {
         };
         // Last write wins.
         records.reverse();
-        let holes_are_zero = ending == Ending::Complete;
-        Ok((Self { records: Extents::overlay(records), outer, holes_are_zero }, ending))
+        let mut records = Extents::overlay(records);
+        let holes = outer_len.saturating_add(MAX_HOLES);
+        let ending = match records.truncate_after_holes(holes) {
+            Some(lost) => Ending::Damaged { at: lost.offset.saturating_sub(RECORD_HEADER) },
+            None => ending,
+        };
+        Ok((Self { records, outer, holes_are_zero: ending == Ending::Complete }, ending))
     }
 }
 

@@ -126,6 +126,36 @@ fn a_log_before_the_cut_is_read() {
     assert!(with_one_page.facts.warnings.iter().any(|warning| warning.contains("truncated")));
 }
 
+/// Found by fuzzing: a few records of a flattened file can claim bitmaps of petabytes, which are holes in it.
+#[test]
+fn a_small_file_does_not_stand_for_petabytes() {
+    let mut dump = Kdump { ram: vec![0..16], max_mapnr: 16, ..Kdump::default() };
+    dump.pages.insert(3, Stored::raw(&page(3)));
+    let mut file = support::Layout { bytes: dump.build(), big: false };
+    let blocks = 1_u64 << 30;
+    file.int(436, 4, blocks).int(PAGE + 96, 8, 1 << 40);
+    let far = usize::try_from(blocks * PAGE as u64).unwrap();
+    let bytes = flatten(&file.bytes, &[PAGE], |records| records.push((far, vec![1; PAGE])));
+    let error = open_bytes(&bytes).map(drop).unwrap_err();
+    assert!(error.to_string().contains("inside its headers"), "{error}");
+}
+
+#[test]
+fn bitmaps_cut_in_the_middle_are_walked_in_big_steps() {
+    let mut dump = Kdump { ram: vec![0..1 << 24], max_mapnr: 1 << 24, ..Kdump::default() };
+    dump.pages.insert(3, Stored::raw(&page(3)));
+    dump.pages.insert(1 << 20, Stored::raw(&page(4)));
+    let bytes = dump.build();
+    let half_of_the_second = dump.bitmaps_at() + dump.bitmap_bytes() * 3 / 2;
+    let opened = open_bytes(&bytes[..half_of_the_second]).unwrap();
+    let totals = opened.memory.totals(&Cancel::default()).unwrap();
+    assert_eq!(totals.present, 2 * PAGE as u64);
+    assert_eq!(totals.missing["beyond-file-end"], (1 << 23) * PAGE as u64);
+    assert_eq!(read_page(&*opened.memory, 3), Err(Why::BeyondFileEnd));
+    assert_eq!(read_page(&*opened.memory, 4), Err(Why::Excluded));
+    assert_eq!(read_page(&*opened.memory, (1 << 24) - 1), Err(Why::BeyondFileEnd));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

@@ -28,9 +28,22 @@ pub(super) struct Bitmap {
     ranks: Mutex<Vec<u64>>,
 }
 
+/// A few bits.
+#[derive(Clone, Copy)]
+pub(super) struct Bits {
+    /// The first in the lowest place. Above the last there are zeros.
+    pub(super) word: u64,
+    /// How many there are in `word`.
+    pub(super) count: u64,
+    /// The first bit, and all others of its block, are the same: how many bits from the first on.
+    pub(super) alike: Option<u64>,
+}
+
 struct Block {
     /// As in the file, fewer where the file ends.
     bytes: Box<[u8]>,
+    /// All bits are clear, or all are set.
+    is_uniform: bool,
     /// Set bits before each line.
     lines: Box<[u32]>,
 }
@@ -51,13 +64,17 @@ impl Bitmap {
         Ok((set, self.rank_of_block(index / BLOCK_BITS)?.saturating_add(within)))
     }
 
-    /// The 64 bits around `index`, shifted so that the bit of `index` comes first; zeros follow the last.
-    pub(super) fn bits_from(&self, index: u64) -> Result<u64, Why> {
+    /// The bits from `index` on.
+    pub(super) fn bits_from(&self, index: u64) -> Result<Bits, Why> {
         if index >= self.bits {
             return Err(Why::NeverPresent);
         }
-        let word = self.in_block(index, |block, bit| block.word(bit / 64))?.ok_or(Why::BeyondFileEnd)?;
-        Ok(word.unbounded_shr(u32::try_from(index % 64).unwrap_or(0)))
+        self.in_block(index, Block::bits_from)?.ok_or(Why::BeyondFileEnd)
+    }
+
+    /// Bits from `index` on that are read together: where one cannot be read, neither can those.
+    pub(super) fn read_together(index: u64) -> u64 {
+        BLOCK_BITS.saturating_sub(index % BLOCK_BITS)
     }
 
     /// Set bits in all.
@@ -109,7 +126,9 @@ impl Block {
             before = before.saturating_add(count_ones(line));
             u32::try_from(here).unwrap_or(u32::MAX)
         });
-        Self { lines: lines.collect(), bytes: bytes.into() }
+        let lines = lines.collect();
+        let is_uniform = before == 0 || before == (bytes.len() as u64).saturating_mul(8);
+        Self { lines, is_uniform, bytes: bytes.into() }
     }
 
     /// `None` where the file ends before.
@@ -124,11 +143,18 @@ impl Block {
         Some((value >> (bit % 8) & 1 != 0, rank))
     }
 
-    fn word(&self, number: usize) -> Option<u64> {
-        let rest = self.bytes.get(number.checked_mul(8)?..).filter(|rest| !rest.is_empty())?;
+    /// `None` where the file ends before.
+    fn bits_from(&self, bit: usize) -> Option<Bits> {
+        let rest = self.bytes.get((bit / 64).checked_mul(8)?..).filter(|rest| !rest.is_empty())?;
         let mut word = [0; 8];
         word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        Some(u64::from_le_bytes(word))
+        let skipped = u32::try_from(bit % 64).ok()?;
+        let left = (self.bytes.len() as u64).saturating_mul(8).saturating_sub(bit as u64);
+        Some(Bits {
+            word: u64::from_le_bytes(word).unbounded_shr(skipped),
+            count: 64_u64.saturating_sub(skipped.into()),
+            alike: self.is_uniform.then_some(left).filter(|&left| left > 0),
+        })
     }
 }
 

@@ -141,15 +141,18 @@ impl Part {
     pub(super) fn state(&self, pfn: u64) -> (u64, RunState) {
         let (ram, dumped) = match (self.ram.bits_from(pfn), self.dumped.bits_from(pfn)) {
             (Ok(ram), Ok(dumped)) => (ram, dumped),
-            (Err(why), _) | (_, Err(why)) => return (1, RunState::Missing(why)),
+            (Err(why), _) | (_, Err(why)) => return (Bitmap::read_together(pfn), RunState::Missing(why)),
         };
-        let (state, differ) = match (dumped & 1, ram & 1) {
-            (1, _) => (RunState::Present, !dumped),
-            (_, 1) => (RunState::Missing(Why::Excluded), dumped | !ram),
-            _ => (RunState::Missing(Why::NeverPresent), dumped | ram),
+        let (state, differ) = match (dumped.word & 1, ram.word & 1) {
+            (1, _) => (RunState::Present, !dumped.word),
+            (_, 1) => (RunState::Missing(Why::Excluded), dumped.word | !ram.word),
+            _ => (RunState::Missing(Why::NeverPresent), dumped.word | ram.word),
         };
-        let left_in_word = 64_u64.saturating_sub(pfn % 64);
-        (u64::from(differ.trailing_zeros()).min(left_in_word), state)
+        let pages = match ram.alike.zip(dumped.alike) {
+            Some((ram, dumped)) => ram.min(dumped),
+            None => u64::from(differ.trailing_zeros()).min(dumped.count),
+        };
+        (pages, state)
     }
 
     /// Decompresses a page of this part into `page`, reading through `window`. Says whether it is all zeros.
