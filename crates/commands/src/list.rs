@@ -4,6 +4,8 @@ use crate::command::Command;
 
 /// All commands, in the order of the help listing.
 pub static COMMANDS: &[&Command] = &[
+    &crate::log::LOG,
+    &crate::ps::PS,
     &crate::foreach::FOREACH,
     &crate::alias::ALIAS,
     &crate::exit::EXIT,

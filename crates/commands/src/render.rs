@@ -1,0 +1,117 @@
+//! What several commands print alike: crash's line about a task, its times, sizes and dates.
+
+use std::fmt::{self, Write as _};
+
+use jiff::Timestamp;
+use kdive_base::VirtAddr;
+use kdive_linux::tasks::Task;
+use kdive_target::Text;
+use serde::Serialize;
+
+/// Stands where a value is not known.
+pub(crate) const UNKNOWN: &str = "?";
+
+/// A value, or `?`.
+pub(crate) struct Known<T>(pub(crate) Option<T>);
+
+impl<T: fmt::Display> fmt::Display for Known<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.pad(UNKNOWN),
+        }
+    }
+}
+
+/// What a command says of a task before it says more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct TaskLine {
+    /// Its number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pid: Option<i32>,
+    /// Its `task_struct`.
+    pub(crate) task: VirtAddr,
+    /// The processor it ran on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu: Option<u32>,
+    /// Its command name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) command: Option<String>,
+}
+
+impl TaskLine {
+    pub(crate) fn new(task: &Task) -> Self {
+        Self {
+            pid: task.pid.clone().ok(),
+            task: task.at,
+            cpu: task.cpu.clone().ok(),
+            command: task.comm.as_ref().ok().map(|Text(name)| name.clone()),
+        }
+    }
+}
+
+impl fmt::Display for TaskLine {
+    /// `PID: 125      TASK: ff1152e5503d8000  CPU: 0    COMMAND: "insmod"`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (pid, cpu) = (Known(self.pid), Known(self.cpu));
+        let command = self.command.as_deref().unwrap_or(UNKNOWN);
+        write!(f, "PID: {pid:<7}  TASK: {}  CPU: {cpu:<3}  COMMAND: \"{command}\"", self.task)
+    }
+}
+
+/// A stretch of time as crash prints it: `1 days, 01:35:32`, and less than a day without days.
+pub(crate) struct Elapsed {
+    /// Whole seconds.
+    pub(crate) seconds: u64,
+}
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (minutes, seconds) = (self.seconds / 60, self.seconds % 60);
+        let (hours, minutes) = (minutes / 60, minutes % 60);
+        let (days, hours) = (hours / 24, hours % 24);
+        if days > 0 {
+            write!(f, "{days} days, ")?;
+        }
+        write!(f, "{hours:02}:{minutes:02}:{seconds:02}")
+    }
+}
+
+/// A point in time in UTC, the way `date` prints it: `Fri Nov 20 12:14:39 UTC 2026`.
+pub(crate) fn date(ns_since_1970: u64) -> Option<String> {
+    let time = Timestamp::from_nanosecond(ns_since_1970.into()).ok()?;
+    Some(time.strftime("%a %b %e %H:%M:%S UTC %Y").to_string())
+}
+
+/// Bytes in megabytes or gigabytes with one decimal, which is left out where it is zero.
+pub(crate) fn size(bytes: u64) -> String {
+    const MB: u64 = 1 << 20;
+    const GB: u64 = 1 << 30;
+    let (unit, name) = if bytes >= GB { (GB, "GB") } else { (MB, "MB") };
+    let mut text = String::new();
+    let _ = write!(text, "{:.1}", bytes as f64 / unit as f64);
+    format!("{} {name}", text.strip_suffix(".0").unwrap_or(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_about_a_task_is_crashs() {
+        let task = VirtAddr(0xff11_52e5_503d_8000);
+        let line = TaskLine { pid: Some(125), task, cpu: Some(0), command: Some("insmod".into()) };
+        assert_eq!(line.to_string(), r#"PID: 125      TASK: ff1152e5503d8000  CPU: 0    COMMAND: "insmod""#);
+        let line = TaskLine { pid: None, task, cpu: None, command: None };
+        assert_eq!(line.to_string(), r#"PID: ?        TASK: ff1152e5503d8000  CPU: ?    COMMAND: "?""#);
+    }
+
+    #[test]
+    fn times_and_sizes() {
+        assert_eq!(Elapsed { seconds: 4 }.to_string(), "00:00:04");
+        assert_eq!(Elapsed { seconds: 92_132 }.to_string(), "1 days, 01:35:32");
+        assert_eq!(date(1_795_176_879_000_000_000).unwrap(), "Fri Nov 20 12:14:39 UTC 2026");
+        assert_eq!(size(536_308_736), "511.5 MB");
+        assert_eq!(size(4 << 30), "4 GB");
+    }
+}
