@@ -19,6 +19,9 @@ pub enum FrameTrust {
     Cfi,
     /// The chain of frame pointers.
     FramePointer,
+    /// A return address behind a call of the very function that the frame below it runs, near that frame. For the few
+    /// functions that the tables leave out.
+    CallSite,
     /// A word on the stack that looks like a return address: it may be stale.
     Scan,
     /// Read from a printed call trace.
@@ -37,6 +40,7 @@ impl FrameTrust {
             Self::Orc => "orc",
             Self::Cfi => "cfi",
             Self::FramePointer => "frame pointer",
+            Self::CallSite => "call site",
             Self::Scan => "scan",
             Self::Printed => "printed",
             Self::PrintedUnsure => "printed, unsure",

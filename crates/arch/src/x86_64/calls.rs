@@ -1,5 +1,7 @@
 //! Recognising a return address: the bytes before it are a call.
 
+use kdive_base::{Endian, VirtAddr};
+
 /// The longest form of a call that [`follows_call`] looks for, in bytes.
 pub const LONGEST_CALL: usize = 7;
 
@@ -22,6 +24,16 @@ pub fn follows_call(before: &[u8]) -> bool {
         })
     };
     relative || (2..=LONGEST_CALL).any(indirect)
+}
+
+/// Where the direct call that `before` ends with leads; `ip` is the address after it. `None` for other code.
+#[must_use]
+pub fn direct_target(before: &[u8], ip: VirtAddr) -> Option<VirtAddr> {
+    let code = before.len().checked_sub(5).and_then(|at| before.get(at..))?;
+    if code.first() != Some(&CALL_RELATIVE) {
+        return None;
+    }
+    Some(ip.offset(Endian::Little.i32(code, 1)?.into()))
 }
 
 /// Length of `ff /2` with this ModRM byte, or `None` if it is another instruction of the group.
@@ -72,6 +84,15 @@ mod tests {
         for other in others {
             assert!(!follows_call(other), "{other:x?}");
         }
+    }
+
+    #[test]
+    fn a_direct_call_tells_its_target() {
+        assert_eq!(
+            direct_target(&[0x90, 0xe8, 0xfb, 0xff, 0xff, 0xff], VirtAddr(0x1005)),
+            Some(VirtAddr(0x1000))
+        );
+        assert_eq!(direct_target(&[0xff, 0xd0], VirtAddr(0x1005)), None);
     }
 
     proptest! {

@@ -23,6 +23,9 @@ pub(crate) trait World {
     /// Whether an address lies in code, behind a call.
     fn is_return_address(&self, ip: VirtAddr) -> bool;
 
+    /// Whether the call before the return address `ip` leads to the function that holds `callee`.
+    fn calls(&self, ip: VirtAddr, callee: VirtAddr) -> bool;
+
     /// The stack that an address lies on.
     fn stack_at(&self, sp: VirtAddr) -> Option<Stack>;
 
@@ -301,40 +304,46 @@ fn frame_pointer(world: &dyn World, state: &State, offset: u64) -> Result<Next, 
     caller(world, bp.add(8), Some(world.pointer(bp)?), FrameTrust::FramePointer)
 }
 
-/// Steps where the code's own rule is lacking or failed: a call into nowhere, a plausible frame pointer, or the next word
-/// on `stack` that looks like a return address.
+/// Steps where the code's own rule is lacking or failed: a call into nowhere, a plausible frame pointer, a nearby return
+/// to a caller of this very function, or the next word on `stack` that looks like a return address.
 pub(crate) fn guess(world: &dyn World, state: &State, stack: &Stack) -> Option<Next> {
     let sp = state.sp();
     if !stack.contains(sp) {
         return None;
     }
     // A call through a wild pointer faults before its first instruction: its return address is the last thing pushed.
-    if state.interrupted && !world.is_code(state.ip()) && is_return_slot(world, sp) {
+    if state.interrupted && !world.is_code(state.ip()) && return_at(world, sp).is_some() {
         return caller(world, sp, state.registers.bp(), FrameTrust::Orc).ok();
     }
     if let Some(bp) = state.registers.bp()
         && bp >= sp
         && bp.0 % 8 == 0
         && stack.holds(bp, 16)
-        && is_return_slot(world, bp.add(8))
+        && return_at(world, bp.add(8)).is_some()
         && let Ok(saved) = world.pointer(bp)
     {
         return caller(world, bp.add(8), Some(saved), FrameTrust::FramePointer).ok();
     }
-    scan(world, sp, stack)
-}
-
-fn is_return_slot(world: &dyn World, slot: VirtAddr) -> bool {
-    world.pointer(slot).is_ok_and(|ip| world.is_return_address(world.real_return(slot, ip)))
-}
-
-fn scan(world: &dyn World, sp: VirtAddr, stack: &Stack) -> Option<Next> {
-    let mut slot = VirtAddr(sp.0.wrapping_add(7) & !7);
-    while stack.holds(slot, 8) {
-        if is_return_slot(world, slot) {
-            return caller(world, slot, None, FrameTrust::Scan).ok();
-        }
-        slot = slot.add(8);
+    let near = |slot: &VirtAddr| slot.since(sp) < LARGEST_FRAME;
+    let calls = |slot: &VirtAddr| return_at(world, *slot).is_some_and(|ip| world.calls(ip, state.ip()));
+    if let Some(slot) = slots(sp, stack).take_while(near).find(calls) {
+        return caller(world, slot, None, FrameTrust::CallSite).ok();
     }
-    None
+    let slot = slots(sp, stack).find(|slot| return_at(world, *slot).is_some())?;
+    caller(world, slot, None, FrameTrust::Scan).ok()
+}
+
+/// The kernel's build warns of larger frames (`CONFIG_FRAME_WARN`).
+const LARGEST_FRAME: u64 = 2048;
+
+/// The words of a stack from `sp` up.
+fn slots(sp: VirtAddr, stack: &Stack) -> impl Iterator<Item = VirtAddr> + use<> {
+    let (stack, first) = (*stack, VirtAddr(sp.0.wrapping_add(7) & !7));
+    (0_u64..).map(move |word| first.add(word.wrapping_mul(8))).take_while(move |slot| stack.holds(*slot, 8))
+}
+
+/// The return address in a word of the stack, if it holds one.
+fn return_at(world: &dyn World, slot: VirtAddr) -> Option<VirtAddr> {
+    let ip = world.real_return(slot, world.pointer(slot).ok()?);
+    world.is_return_address(ip).then_some(ip)
 }

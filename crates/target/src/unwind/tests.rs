@@ -24,6 +24,8 @@ struct Machine {
     replaced: BTreeMap<u64, u64>,
     /// Return addresses without a call before them.
     no_calls: bool,
+    /// Return addresses and the functions that the calls before them lead to.
+    calls: BTreeMap<u64, u64>,
 }
 
 impl Machine {
@@ -70,6 +72,10 @@ impl World for Machine {
 
     fn is_return_address(&self, ip: VirtAddr) -> bool {
         self.is_code(ip) && !self.no_calls
+    }
+
+    fn calls(&self, ip: VirtAddr, callee: VirtAddr) -> bool {
+        self.calls.get(&ip.0) == Some(&(callee.0 & !0xff))
     }
 
     fn stack_at(&self, sp: VirtAddr) -> Option<Stack> {
@@ -278,6 +284,16 @@ fn without_tables_the_stack_is_scanned_and_says_so() {
     let machine = Machine { no_calls: true, ..machine };
     let frames = run(&machine, A + 4, TASK + 0x100);
     assert_eq!((frames.frames.len(), frames.end), (1, End::Lost(Lost::NoRule(VirtAddr(A + 4)))));
+}
+
+#[test]
+fn a_return_to_a_caller_of_the_function_is_preferred_to_a_stale_one() {
+    let mut machine =
+        Machine::default().rule(B, end()).rule(C, end()).word(TASK + 0x108, C + 5).word(TASK + 0x100, 0);
+    machine = machine.word(TASK + 0x110, B + 5);
+    machine.calls.insert(B + 5, A);
+    let frames = run(&machine, A + 4, TASK + 0x100);
+    assert_eq!(shape(&frames).last(), Some(&(B + 5, TASK + 0x110, FrameTrust::CallSite)));
 }
 
 #[test]

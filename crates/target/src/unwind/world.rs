@@ -113,6 +113,13 @@ impl<'k> KernelWorld<'k> {
     pub(crate) fn new(kernel: &'k Kernel, task: Option<VirtAddr>, task_stack: Option<Stack>) -> Self {
         Self { kernel, rules: kernel.code_rules(), task, task_stack, page: RefCell::default() }
     }
+
+    /// The bytes of code that end at an address.
+    fn code_before(&self, ip: VirtAddr) -> Option<[u8; LONGEST_CALL]> {
+        let mut before = [0; LONGEST_CALL];
+        self.kernel.memory().read_exact(ip.sub(LONGEST_CALL as u64), &mut before).ok()?;
+        Some(before)
+    }
 }
 
 impl World for KernelWorld<'_> {
@@ -149,12 +156,16 @@ impl World for KernelWorld<'_> {
         if !self.is_code(ip) {
             return false;
         }
-        let mut before = [0; LONGEST_CALL];
-        match self.kernel.memory().read_exact(ip.sub(LONGEST_CALL as u64), &mut before) {
-            Ok(()) => calls::follows_call(&before),
-            // Code that is not in the dump cannot speak against it.
-            Err(_) => true,
-        }
+        // Code that is not in the dump cannot speak against it.
+        self.code_before(ip).is_none_or(|code| calls::follows_call(&code))
+    }
+
+    fn calls(&self, ip: VirtAddr, callee: VirtAddr) -> bool {
+        let target = self.code_before(ip).and_then(|code| calls::direct_target(&code, ip));
+        target.is_some_and(|target| {
+            let function = self.kernel.place(callee.sub(1)).map(|place| place.symbol.address);
+            function == Some(target)
+        })
     }
 
     fn stack_at(&self, sp: VirtAddr) -> Option<Stack> {
