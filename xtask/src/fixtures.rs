@@ -3,23 +3,20 @@
 //! The commands of `tests/commands.txt` run once over the dump while a recorder notes the pages they read. The copy
 //! holds those pages, and knows of the others that they were filtered out.
 
-use std::error::Error;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use kdive_base::{Cancel, Missing, PhysAddr, PAGE_SIZE, Pfn};
+use kdive_base::{Cancel, Missing, PAGE_SIZE, Pfn, PhysAddr};
 use kdive_commands::{Cx, TextSink};
-use kdive_dump::write::{
-    Compression, FlattenedSink, KdumpOptions, PlainSink, Sink, write_elf, write_kdump,
-};
+use kdive_dump::write::{Compression, FlattenedSink, KdumpOptions, PlainSink, Sink, write_elf, write_kdump};
 use kdive_dump::{Hints, Input, Opened, PhysicalMemory, Run};
 use kdive_target::{Kernel, OpenOptions};
 
 /// How a fixture is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Form {
     Zlib,
     Zstd,
@@ -27,27 +24,35 @@ enum Form {
     Elf,
 }
 
-const USAGE: &str = "\
-usage: cargo xtask fixtures trim DUMP OUT zlib|zstd|flattened|elf [--all]
-
-Writes to OUT the pages of DUMP that the commands of tests/commands.txt read (with --all: every page it has).";
-
-pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
-    let [verb, dump, out, form, rest @ ..] = arguments else { return Err(USAGE.into()) };
-    if verb != "trim" {
-        return Err(USAGE.into());
-    }
-    let form = match form.as_str() {
-        "zlib" => Form::Zlib,
-        "zstd" => Form::Zstd,
-        "flattened" => Form::Flattened,
-        "elf" => Form::Elf,
-        _ => return Err(USAGE.into()),
-    };
-    trim(Path::new(dump), Path::new(out), form, rest.iter().any(|word| word == "--all"))
+#[derive(clap::Args)]
+pub(crate) struct FixturesArgs {
+    #[command(subcommand)]
+    verb: Verb,
 }
 
-fn trim(dump: &Path, out: &Path, form: Form, all: bool) -> Result<(), Box<dyn Error>> {
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Write the pages of a dump that the commands of tests/commands.txt read
+    Trim {
+        /// A dump of the lab's
+        dump: PathBuf,
+        /// The fixture to write
+        out: PathBuf,
+        /// Its format
+        #[arg(long, value_enum, default_value = "zstd")]
+        form: Form,
+        /// Every page that the dump has
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+pub(crate) fn main(args: FixturesArgs) -> anyhow::Result<()> {
+    let Verb::Trim { dump, out, form, all } = args.verb;
+    trim(&dump, &out, form, all)
+}
+
+fn trim(dump: &Path, out: &Path, form: Form, all: bool) -> anyhow::Result<()> {
     let inputs = kdive_fetch::sort(&[PathBuf::from(dump)], None)?;
     let opened = kdive_dump::open(Input { files: inputs.dump }, &Hints::default())?;
     let touched = if all { None } else { Some(touched_pages(&opened)?) };
@@ -58,7 +63,7 @@ fn trim(dump: &Path, out: &Path, form: Form, all: bool) -> Result<(), Box<dyn Er
 }
 
 /// Runs every command line of `tests/commands.txt` and returns the pages they read.
-fn touched_pages(opened: &Opened) -> Result<Arc<Recorder>, Box<dyn Error>> {
+fn touched_pages(opened: &Opened) -> anyhow::Result<Arc<Recorder>> {
     let recorder = Arc::new(Recorder::new(opened.memory.clone())?);
     let watched = Opened { memory: recorder.clone(), ..opened.clone() };
     let kernel = Kernel::open(watched, OpenOptions::default(), Arc::new(()))?;
@@ -70,19 +75,14 @@ fn touched_pages(opened: &Opened) -> Result<Arc<Recorder>, Box<dyn Error>> {
             continue;
         }
         let mut sink = TextSink::new(std::io::sink());
-        if let Err(error) = kdive_commands::exec::run(&mut cx, &words, &mut sink) {
+        if let Err(error) = kdive_commands::run(&mut cx, &words, &mut sink) {
             eprintln!("{line}: {error}");
         }
     }
     Ok(recorder)
 }
 
-fn write(
-    opened: &Opened,
-    out: &Path,
-    form: Form,
-    keep: &dyn Fn(Pfn) -> bool,
-) -> Result<u64, Box<dyn Error>> {
+fn write(opened: &Opened, out: &Path, form: Form, keep: &dyn Fn(Pfn) -> bool) -> anyhow::Result<u64> {
     let cancel = Cancel::default();
     let file = BufWriter::new(File::create(out)?);
     let memory = opened.memory.as_ref();
@@ -108,7 +108,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn new(memory: Arc<dyn PhysicalMemory>) -> Result<Self, Box<dyn Error>> {
+    fn new(memory: Arc<dyn PhysicalMemory>) -> anyhow::Result<Self> {
         let mut end = PhysAddr(0);
         while let Some(run) = memory.next_run(end) {
             end = run.start.add(run.bytes);

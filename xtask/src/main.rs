@@ -3,6 +3,7 @@
 // A host: it talks to a terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod fixtures;
 mod lab;
 mod run;
 
@@ -13,10 +14,13 @@ use clap::Parser;
 enum Chore {
     /// Boot stock kernels, break them in known ways, dump them, and check kdive against what is known.
     Lab(lab::LabArgs),
+    /// Make the small dumps that the tests run on.
+    Fixtures(fixtures::FixturesArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     match Chore::parse() {
         Chore::Lab(args) => lab::main(args),
+        Chore::Fixtures(args) => fixtures::main(args),
     }
 }
