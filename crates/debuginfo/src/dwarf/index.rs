@@ -198,7 +198,7 @@ impl<'a> Pass<'_, 'a> {
         let mut marks = Marks::default();
         walk.each(head, |attribute| marks.take(info, attribute))?;
         let entry = u32::try_from(info.offset.checked_add(head.at.0)?).ok()?;
-        let name = match marks.name.clone() {
+        let name = match marks.name {
             None => self.specified_name(info, unit, &marks),
             Some(name) => self.name_at(unit, name),
         };

@@ -12,7 +12,7 @@ mod die;
 mod frames;
 mod index;
 mod lines;
-//mod locals;
+mod locals;
 mod relocate;
 mod sections;
 #[cfg(test)]
@@ -30,9 +30,9 @@ use crate::elf::{ElfError, ElfFile};
 
 pub use self::frames::CodeFrame;
 pub use self::lines::SourceLine;
-//pub use self::locals::{FrameState, Piece, Storage, Variable};
-pub use self::types::{DwarfTypes, Names};
+pub use self::locals::{FrameState, Piece, Storage, Variable};
 use self::sections::Sections;
+pub use self::types::{DwarfTypes, Names};
 use self::units::Units;
 
 /// Where the code and data that a file describes lie in memory.
