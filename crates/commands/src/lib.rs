@@ -24,8 +24,10 @@ mod ps;
 mod render;
 mod repeat;
 pub mod select;
+mod set;
 mod settings;
 mod sink;
+mod sys;
 
 pub use args::{Args, Opt};
 pub use command::{Command, CommandError, Group, Run};
@@ -33,5 +35,7 @@ pub use alias::names as alias_names;
 pub use cx::{Cx, Progress};
 pub use exec::{Invocation, run};
 pub use list::{COMMANDS, find};
+pub use set::{Takes, Variable, variable, variables};
 pub use settings::Settings;
 pub use sink::{Closed, Form, JsonSink, Part, Render, Sink, SinkExt, TextSink};
+pub use sys::banner;

@@ -6,6 +6,8 @@ use crate::command::Command;
 pub static COMMANDS: &[&Command] = &[
     &crate::log::LOG,
     &crate::ps::PS,
+    &crate::set::SET,
+    &crate::sys::SYS,
     &crate::foreach::FOREACH,
     &crate::alias::ALIAS,
     &crate::exit::EXIT,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use kdive_base::VirtAddr;
+
 /// Radix of numbers that commands print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Radix {
@@ -21,4 +23,6 @@ pub struct Settings {
     pub variables: BTreeMap<String, String>,
     /// Aliases: name and the words it stands for.
     pub aliases: BTreeMap<String, Vec<String>>,
+    /// Tasks that the user says a processor ran, by the processor (`set -a`).
+    pub active: BTreeMap<u32, VirtAddr>,
 }

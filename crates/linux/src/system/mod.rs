@@ -22,11 +22,13 @@ pub use uts::Uts;
 pub fn load_average(kernel: &Kernel) -> Field<[u64; 3]> {
     /// Fixed point with 11 bits behind the point.
     const FSHIFT: u32 = 11;
+    /// Half of a hundredth: what `/proc/loadavg` adds before it cuts off.
+    const HALF: u64 = (1 << FSHIFT) / 200;
     let at = kernel.symbol("avenrun")?;
     let mut load = [0; 3];
     for (index, value) in load.iter_mut().enumerate() {
         let raw = kernel.memory().u64(at.add(index as u64 * 8))?;
-        *value = raw.wrapping_mul(100) >> FSHIFT;
+        *value = raw.saturating_add(HALF).saturating_mul(100) >> FSHIFT;
     }
     Ok(load)
 }

@@ -124,6 +124,7 @@ pub struct StateBits {
     exit_zombie: u64,
     parked: u64,
     dead: u64,
+    wakekill: u64,
     waking: u64,
     noload: u64,
     new: u64,
@@ -136,6 +137,7 @@ impl StateBits {
         exit_zombie: 0x20,
         parked: 0x40,
         dead: 0x80,
+        wakekill: 0x100,
         waking: 0x200,
         noload: 0x400,
         new: 0x800,
@@ -146,6 +148,7 @@ impl StateBits {
         exit_zombie: 0x20,
         parked: 0x200,
         dead: 0x40,
+        wakekill: 0x80,
         waking: 0x100,
         noload: 0x400,
         new: 0x800,
@@ -193,6 +196,41 @@ impl StateBits {
             // What is left are waits of the kernel's own: uninterruptible ones, frozen tasks, real-time locks.
             None => State::Uninterruptible,
         }
+    }
+
+    /// The kernel's names of the bits, joined by `|`; bits without a name in hexadecimal.
+    #[must_use]
+    pub fn names(&self, state: u64, exit_state: u32) -> String {
+        let known = [
+            (INTERRUPTIBLE, "TASK_INTERRUPTIBLE"),
+            (UNINTERRUPTIBLE, "TASK_UNINTERRUPTIBLE"),
+            (STOPPED, "TASK_STOPPED"),
+            (TRACED, "TASK_TRACING_STOPPED"),
+            (self.exit_dead, "EXIT_DEAD"),
+            (self.exit_zombie, "EXIT_ZOMBIE"),
+            (self.parked, "TASK_PARKED"),
+            (self.dead, "TASK_DEAD"),
+            (self.wakekill, "TASK_WAKEKILL"),
+            (self.waking, "TASK_WAKING"),
+            (self.noload, "TASK_NOLOAD"),
+            (self.new, "TASK_NEW"),
+            // 5.16 and 6.1: no kernel before had these bits.
+            (0x1000, "TASK_RTLOCK_WAIT"),
+            (0x2000, "TASK_FREEZABLE"),
+            (0x8000, "TASK_FROZEN"),
+        ];
+        let mut bits = state | u64::from(exit_state);
+        let mut names: Vec<String> = Vec::new();
+        for (bit, name) in known {
+            if bits & bit != 0 {
+                names.push(name.to_owned());
+                bits &= !bit;
+            }
+        }
+        if bits != 0 {
+            names.push(format!("{bits:#x}"));
+        }
+        if names.is_empty() { "TASK_RUNNING".to_owned() } else { names.join("|") }
     }
 
     /// The state of a task; `None` where its bits are not in the dump.
@@ -255,6 +293,15 @@ mod tests {
         }
         assert_eq!(StateBits::BEFORE_ZOMBIE_MOVED.decode(0, 0x10), State::Zombie);
         assert_eq!(StateBits::BEFORE_PARKED_MOVED.decode(0x200, 0), State::Parked);
+    }
+
+    #[test]
+    fn bits_have_names() {
+        let bits = StateBits::MODERN;
+        assert_eq!(bits.names(0, 0), "TASK_RUNNING");
+        assert_eq!(bits.names(0x402, 0), "TASK_UNINTERRUPTIBLE|TASK_NOLOAD");
+        assert_eq!(bits.names(0x80, 0x20), "EXIT_ZOMBIE|TASK_DEAD");
+        assert_eq!(bits.names(0x10_2001, 0), "TASK_INTERRUPTIBLE|TASK_FREEZABLE|0x100000");
     }
 
     #[test]

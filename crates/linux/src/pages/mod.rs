@@ -1,0 +1,77 @@
+//! Page frames: where RAM is mapped, where each frame's `struct page` is, and what that says of the frame.
+
+mod map;
+mod page;
+
+use std::sync::Arc;
+
+use kdive_base::{PhysAddr, VirtAddr};
+use kdive_target::{Field, Kernel, Lacks};
+
+pub use map::{DirectMap, MemoryMap};
+pub use page::Page;
+use page::SlabMark;
+
+/// How this kernel finds the `struct page` of a frame, and tells what the frame is used for.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    /// The mapping of all RAM.
+    pub direct: Field<DirectMap>,
+    /// The page structures.
+    pub map: Field<MemoryMap>,
+    slab: Field<SlabMark>,
+}
+
+impl Pages {
+    /// The kernel's view of its page frames: found on first use, then shared.
+    #[must_use]
+    pub fn find(kernel: &Kernel) -> Arc<Self> {
+        kernel.once(|kernel| Self {
+            direct: DirectMap::find(kernel),
+            map: MemoryMap::find(kernel),
+            slab: SlabMark::find(kernel),
+        })
+    }
+
+    /// Address of the `struct page` of the frame behind an address of the direct map.
+    ///
+    /// # Errors
+    /// The address is not in the direct map (of modules, vmalloc and kernel text: translate it and ask
+    /// [`Pages::page_of_frame`]), or this kernel does not say where its page structures are.
+    pub fn page_of(&self, address: VirtAddr) -> Field<VirtAddr> {
+        let direct = self.direct.as_ref().map_err(Lacks::clone)?;
+        match direct.phys_of(address) {
+            Some(phys) => self.page_of_frame(phys),
+            None => Err(Lacks::unavailable(format_args!("{address:#} is not in the direct map"))),
+        }
+    }
+
+    /// Address of the `struct page` of the frame that holds a physical address. Nothing says that the frame exists:
+    /// reading the structure does.
+    ///
+    /// # Errors
+    /// This kernel does not say where its page structures are.
+    pub fn page_of_frame(&self, phys: PhysAddr) -> Field<VirtAddr> {
+        Ok(self.map.as_ref().map_err(Lacks::clone)?.page_of(phys.pfn()))
+    }
+
+    /// The direct map's address of a page's first byte.
+    ///
+    /// # Errors
+    /// No `struct page` starts there, or the kernel does not say where its page structures or its direct map are.
+    pub fn address_of(&self, page: VirtAddr) -> Field<VirtAddr> {
+        let direct = self.direct.as_ref().map_err(Lacks::clone)?;
+        let map = self.map.as_ref().map_err(Lacks::clone)?;
+        map.pfn_of(page).and_then(|pfn| direct.address_of(pfn.start())).ok_or_else(|| {
+            Lacks::implausible(format_args!("{page:#} is not the address of a page structure"))
+        })
+    }
+
+    /// Whether a page (not a tail page) belongs to the slab allocator.
+    ///
+    /// # Errors
+    /// The page's flags or type cannot be read, or nothing says how this kernel marks slabs.
+    pub fn is_slab(&self, page: &Page) -> Field<bool> {
+        self.slab.as_ref().map_err(Lacks::clone)?.is_on(page)
+    }
+}
