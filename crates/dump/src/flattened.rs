@@ -127,7 +127,7 @@ struct Headers<'a> {
 
 impl<'a> Headers<'a> {
     /// Records nearer to one another than this are read together.
-    const NEAR: u64 = 8 << 10;
+    const NEAR: u64 = 2 << 10;
 
     fn new(file: &'a dyn ReadAt) -> Self {
         Self {

@@ -25,9 +25,10 @@ use part::Part;
 
 pub(crate) const FORMAT: Format = Format { name: "kdump-compressed", recognises, open };
 
-/// Reads of at least so many pages go past the page cache and read the file in bigger pieces.
-const BULK_PAGES: usize = 4;
-const BULK_WINDOW: usize = 128 << 10;
+/// Reads of at least so many pages go past the page cache and read the file in bigger pieces. A kernel stack, which is read
+/// again, has fewer.
+const BULK_PAGES: usize = 16;
+const MAX_WINDOW: usize = 128 << 10;
 
 fn recognises(head: &Head<'_>) -> bool {
     head.bytes.starts_with(SIGNATURE) || head.bytes.starts_with(OLD_SIGNATURE)
@@ -212,7 +213,7 @@ impl KdumpMemory {
     /// Decompresses whole pages straight into `into`, as far as they go; an error if the first does not.
     fn bulk(&self, first: u64, into: &mut [u8]) -> Result<usize, Why> {
         let Ok(part) = self.part(first) else { return self.beyond_parts(first, into) };
-        let mut window = Window::new(&*part.file, BULK_WINDOW);
+        let mut window = Window::new(&*part.file, into.len().min(MAX_WINDOW));
         let mut done = 0_usize;
         for (pfn, page) in (first..part.pfns.end).zip(into.chunks_exact_mut(self.page_bytes)) {
             if self.pages.get(pfn, |cached| cached.copy(0, page)).is_none()

@@ -1,8 +1,8 @@
 //! Dump containers: from the files of a crash dump to the physical memory of the machine that died.
 //!
 //! Design constraints:
-//! - One file per container format, behind [`PhysicalMemory`]; [`formats`](crate::open()) lists them in one static table,
-//!   which is where a new format goes. Wrappers around whole files (flattened) are a [`ReadAt`](kdive_base::ReadAt) over a
+//! - One file per container format, behind [`PhysicalMemory`]; `formats.rs` lists them in one static table, which is
+//!   where a new format goes. Wrappers around whole files (flattened) are a [`ReadAt`](kdive_base::ReadAt) over a
 //!   `ReadAt` and have a table of their own.
 //! - Knows nothing of symbols, types or page tables, opens no file and prints nothing: the host gives open files.
 //! - Everything is read by offset when it is asked for. Opening reads headers, notes and, for formats without an index

@@ -32,7 +32,8 @@ fn expect_sample(bytes: &[u8]) {
         assert_eq!(read_page(&*opened.memory, pfn).unwrap(), page(pfn), "page {pfn}");
     }
     let mut all = vec![0; 20 * PAGE];
-    assert_eq!(opened.memory.read(PhysAddr(0), &mut all), (20 * PAGE, None));
+    assert_eq!(opened.memory.read(PhysAddr(0), &mut all), (20 * PAGE, None), "the way of long reads");
+    assert_eq!(all, (0..20).flat_map(page).collect::<Vec<_>>());
 }
 
 #[test]
