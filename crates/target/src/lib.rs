@@ -12,6 +12,8 @@ extern crate self as kdive_target;
 
 mod artifacts;
 mod bootstrap;
+#[cfg(feature = "dwarf")]
+pub mod dwarf;
 mod hide;
 mod kernel;
 mod lacks;

@@ -29,17 +29,17 @@ pub(crate) struct KernelTypes {
 /// Real BTF of a kernel is 3 to 10 MB.
 const MAX_BTF_BYTES: u64 = 256 << 20;
 /// Size of a pointer on the 64-bit machines that kdive opens.
-const POINTER_BYTES: u64 = 8;
+pub(crate) const POINTER_BYTES: u64 = 8;
 
 impl KernelTypes {
     pub(crate) fn find(kernel: &Kernel) -> Field<Self> {
         if !kernel.options().no_btf {
             if let Some(types) = btf_in_dump(kernel) {
-                return Ok(Self { types, source: TypesSource::DumpBtf });
+                return Ok(Self { types: with_variables(kernel, types), source: TypesSource::DumpBtf });
             }
             let blob = kernel.vmlinux().and_then(|vmlinux| vmlinux.btf().ok().flatten());
             if let Some(types) = blob.and_then(from_btf) {
-                return Ok(Self { types, source: TypesSource::VmlinuxBtf });
+                return Ok(Self { types: with_variables(kernel, types), source: TypesSource::VmlinuxBtf });
             }
         }
         #[cfg(feature = "dwarf")]
@@ -48,6 +48,15 @@ impl KernelTypes {
         }
         Err(Lacks::Types)
     }
+}
+
+/// BTF has the types of per-CPU variables only.
+fn with_variables(kernel: &Kernel, types: Types) -> Types {
+    #[cfg(feature = "dwarf")]
+    let types = crate::dwarf::with_variables(kernel, types);
+    #[cfg(not(feature = "dwarf"))]
+    let _ = kernel;
+    types
 }
 
 fn btf_in_dump(kernel: &Kernel) -> Option<Types> {
@@ -70,7 +79,8 @@ fn from_btf(blob: Blob) -> Option<Types> {
 }
 
 impl Kernel {
-    /// The kernel's types and its modules', whose BTF is read on the first call.
+    /// The kernel's types and its modules', whose BTF is read on the first call. Modules without BTF have the types of
+    /// their DWARF, where it is found.
     pub fn all_types(&self) -> Field<&Types> {
         self.module_types().map(|(types, _)| types)
     }
@@ -81,8 +91,18 @@ impl Kernel {
     }
 
     fn module_types(&self) -> Field<&(Types, Vec<Lacks>)> {
-        let with_modules = || Ok(crate::os::module_btf::with_modules(self, self.types()?));
-        self.all_types_once().get_or_init(with_modules).as_ref().map_err(Lacks::clone)
+        self.all_types_once().get_or_init(|| self.read_module_types()).as_ref().map_err(Lacks::clone)
+    }
+
+    fn read_module_types(&self) -> Field<(Types, Vec<Lacks>)> {
+        let types = self.types()?;
+        let (types, lacks) = match self.options().no_btf {
+            true => (types.clone(), Vec::new()),
+            false => crate::os::module_btf::with_modules(self, types),
+        };
+        #[cfg(feature = "dwarf")]
+        let types = crate::dwarf::with_modules(self, types);
+        Ok((types, lacks))
     }
 
     /// The kernel's own types.

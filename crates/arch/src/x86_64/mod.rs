@@ -1,6 +1,7 @@
 //! x86-64.
 
 pub mod calls;
+pub mod dwarf;
 pub mod paging;
 pub mod pt_regs;
 pub mod stacks;

@@ -32,7 +32,7 @@ pub struct Variable {
     pub frame: usize,
     /// Whether it is an argument.
     pub argument: bool,
-    /// The entry of its type: see [`super::DwarfTypes::at`]. `None` for `void`, which no variable has.
+    /// The entry of its type: see [`super::DwarfTypes::type_at`]. `None` for `void`, which no variable has.
     pub of: Option<usize>,
     /// Where its value is.
     pub storage: Storage,

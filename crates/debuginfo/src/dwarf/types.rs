@@ -24,6 +24,8 @@ pub enum Names {
     All,
     /// Variables: BTF has the per-CPU ones only.
     Variables,
+    /// None: its types are reached through what refers to them, such as [`super::Variable`].
+    None,
 }
 
 /// The types in one file's DWARF. A type's number is the offset of its entry in `.debug_info`.
@@ -58,10 +60,11 @@ impl DwarfTypes {
         }
     }
 
-    /// The id of the type whose entry is at an offset of this file's `.debug_info`: see [`super::Variable`].
+    /// The id, under this unit number, of the type whose entry is at an offset of the file's `.debug_info`: see
+    /// [`super::Variable`].
     #[must_use]
-    pub fn at(&self, entry: Option<usize>) -> TypeId {
-        entry.map_or(TypeId::VOID, |entry| self.id(entry))
+    pub fn type_at(unit: u32, entry: Option<usize>) -> TypeId {
+        entry.map_or(TypeId::VOID, |entry| TypeId { unit, index: u32::try_from(entry).unwrap_or(NOWHERE) })
     }
 
     fn index(&self) -> &Index {
@@ -69,18 +72,18 @@ impl DwarfTypes {
     }
 
     fn answers(&self, tag: Tag) -> bool {
-        self.names == Names::All || tag == Tag::Variable
-    }
-
-    fn id(&self, entry: usize) -> TypeId {
-        TypeId { unit: self.unit, index: u32::try_from(entry).unwrap_or(NOWHERE) }
+        match self.names {
+            Names::All => true,
+            Names::Variables => tag == Tag::Variable,
+            Names::None => false,
+        }
     }
 
     /// What `DW_AT_type` of an entry says; without it, `void`.
     fn type_of(&self, info: &super::units::UnitInfo, entry: &Entry<'_>) -> TypeId {
         match entry.attr_value(dw::DW_AT_type) {
             None => TypeId::VOID,
-            Some(value) => self.id(die::reference(info, value).unwrap_or(NOWHERE as usize)),
+            Some(value) => Self::type_at(self.unit, die::reference(info, value).or(Some(NOWHERE as usize))),
         }
     }
 

@@ -63,11 +63,13 @@ fn places_are_those_that_the_program_sees() {
         let doubled = locals.iter().find(|local| &*local.name == "doubled").unwrap();
         assert_eq!(doubled.frame, 1);
         assert!(locals.iter().any(|local| &*local.name == "value" && local.frame == 0 && local.argument));
-        let unit_types = Arc::clone(&file);
-        let types = Types::new(8).with(|unit| DwarfTypes::new(unit_types, unit, None, Names::All));
         let other = locals.iter().find(|local| &*local.name == "other").unwrap();
-        let number = types.find(crate::Tag::Variable, "sink").unwrap().unit;
-        let of = DwarfTypes::new(file, number, None, Names::All).at(other.of);
+        let mut number = 0;
+        let types = Types::new(8).with(|unit| {
+            number = unit;
+            DwarfTypes::new(file, unit, None, Names::None)
+        });
+        let of = DwarfTypes::type_at(number, other.of);
         assert_eq!(types.name_of(of), "long int [3]");
     }
 }
