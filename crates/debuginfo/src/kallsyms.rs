@@ -18,7 +18,7 @@ use std::ops::Range;
 use kdive_base::{Missing, VirtAddr, VirtualMemory};
 
 use self::addresses::Choice;
-use self::names::Names;
+use self::names::{Expanded, Names};
 use crate::symbols::SymbolTable;
 use crate::vmcoreinfo::VmcoreInfo;
 
@@ -121,21 +121,13 @@ pub fn read(
     expect: &Expect<'_>,
 ) -> Result<Kallsyms, KallsymsError> {
     let names = Names::read(memory, at)?;
-    finish(memory, at, expect, &names).map(|(found, _)| found)
+    let expanded = names.expand(expect.symbol.map(|(name, _)| name))?;
+    let choice = addresses::choose(memory, at, expanded.spans.len(), expect, expanded.expected)?;
+    Ok(join(at, &names, expanded, &choice))
 }
 
-/// Joins names and addresses; also says how plausible the addresses are.
-fn finish(
-    memory: &dyn VirtualMemory,
-    at: &KallsymsAt,
-    expect: &Expect<'_>,
-    names: &Names,
-) -> Result<(Kallsyms, usize), KallsymsError> {
-    let expanded = names.expand(expect.symbol.map(|(name, _)| name))?;
-    let count = expanded.spans.len();
-    let Choice { encoding, raw, plausibility } =
-        addresses::choose(memory, at, count, expect, expanded.expected)?;
-    let lost = names.count.saturating_sub(raw.count.min(count));
-    let symbols = expanded.at(|number| raw.decode(encoding, number));
-    Ok((Kallsyms { symbols, at: *at, encoding, lost }, plausibility))
+fn join(at: &KallsymsAt, names: &Names, expanded: Expanded, choice: &Choice) -> Kallsyms {
+    let lost = names.count.saturating_sub(choice.raw.count.min(expanded.spans.len()));
+    let symbols = expanded.at(|number| choice.raw.decode(choice.encoding, number));
+    Kallsyms { symbols, at: *at, encoding: choice.encoding, lost }
 }

@@ -9,9 +9,15 @@ use std::ops::Range;
 use kdive_base::{Endian, PAGE_SIZE, VirtAddr, VirtualMemory, Why};
 
 use super::names::{Lengths, MARKER_STEP, Names, TOKENS};
-use super::{Expect, Kallsyms, KallsymsAt, KallsymsError, finish};
+use super::{Expect, Kallsyms, KallsymsAt, KallsymsError, addresses, join};
 
 const DIGITS: &[u8; 20] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
+/// Bytes that one sample takes, and from one to the next: a table of addresses has 120 KiB or more.
+const SAMPLE: usize = 256;
+const STRIDE: u64 = 64 << 10;
+/// The token table lies this far before or behind any place in the table of addresses, at most.
+const AROUND_BEFORE: u64 = 2 << 20;
+const AROUND_BEHIND: u64 = 8 << 20;
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
 /// The token table is below 64 KiB (its index has 16 bits) and the pattern in it.
@@ -34,28 +40,84 @@ pub fn scan(
     expect: &Expect<'_>,
 ) -> Result<Kallsyms, KallsymsError> {
     let expect = Expect { image: expect.image.clone().or_else(|| Some(image.clone())), ..expect.clone() };
-    let mut at = image.start;
-    let mut scanned = 0_u64;
+    let mut searched = Searched { bytes: 0, end: image.start };
+    // Most pages of a compressed dump need not be read: the table of addresses is long and easy to recognise.
+    for sample in samples(memory, image) {
+        let start = VirtAddr(sample.0.saturating_sub(AROUND_BEFORE)).max(searched.end);
+        let end = VirtAddr(sample.0.saturating_add(AROUND_BEHIND)).min(image.end);
+        if let Some(found) = search(memory, &(start..end), image, &expect, &mut searched) {
+            return Ok(found);
+        }
+    }
+    let found = search(memory, image, image, &expect, &mut searched);
+    found.ok_or(KallsymsError::NotFound(searched.bytes))
+}
+
+/// What a search has been over.
+struct Searched {
+    bytes: u64,
+    end: VirtAddr,
+}
+
+/// Looks at a little of the image every here and there: where numbers ascend or descend in small steps there may be the
+/// table of addresses.
+fn samples(memory: &dyn VirtualMemory, image: &Range<VirtAddr>) -> impl Iterator<Item = VirtAddr> {
+    let (mut at, end, endian) = (image.start, image.end, memory.endian());
+    std::iter::from_fn(move || {
+        while at < end {
+            let here = at;
+            let mut sample = [0; SAMPLE];
+            let (got, why) = memory.read(here, &mut sample);
+            let hole = skip_hole(here, got, why.map(|missing| missing.why));
+            let step = if got == SAMPLE { STRIDE } else { hole.next_multiple_of(STRIDE) };
+            at = VirtAddr(here.0.checked_add(step)?);
+            if got == SAMPLE && (is_ramp(&sample, 4, endian) || is_ramp(&sample, 8, endian)) {
+                return Some(here);
+            }
+        }
+        None
+    })
+}
+
+/// Whether numbers of this width go one way in steps as small as functions are.
+fn is_ramp(sample: &[u8], width: usize, endian: Endian) -> bool {
+    const LONGEST: u64 = 1 << 16;
+    let numbers = sample.chunks_exact(width).filter_map(|raw| match width {
+        4 => endian.u32(raw, 0).map(|number| i64::from(number.cast_signed())),
+        _ => endian.u64(raw, 0).map(u64::cast_signed),
+    });
+    let steps: Vec<i64> = numbers.clone().zip(numbers.skip(1)).map(|(a, b)| b.wrapping_sub(a)).collect();
+    let moving = steps.iter().filter(|&&step| step != 0).count();
+    let small = steps.iter().all(|step| step.unsigned_abs() < LONGEST);
+    let one_way = steps.iter().all(|&step| step >= 0) || steps.iter().all(|&step| step <= 0);
+    small && one_way && moving > steps.len().div_euclid(2)
+}
+
+/// Looks for tables at every byte of a range.
+fn search(
+    memory: &dyn VirtualMemory,
+    range: &Range<VirtAddr>,
+    image: &Range<VirtAddr>,
+    expect: &Expect<'_>,
+    searched: &mut Searched,
+) -> Option<Kallsyms> {
+    let mut at = range.start;
     let mut buffer = vec![0; CHUNK.saturating_add(DIGITS.len())];
-    while at < image.end {
-        let room = usize::try_from(image.end.since(at)).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(into) = buffer.get_mut(..room) else { break };
-        let (got, why) = memory.read(at, into);
-        scanned = scanned.saturating_add(got as u64);
-        let chunk = buffer.get(..got).unwrap_or_default();
-        for offset in find_digits(chunk) {
-            if let Some(found) = try_at(memory, at.add(offset as u64), image, &expect) {
-                return Ok(found);
+    while at < range.end {
+        let room = usize::try_from(range.end.since(at)).unwrap_or(usize::MAX).min(buffer.len());
+        let (got, why) = memory.read(at, buffer.get_mut(..room)?);
+        searched.bytes = searched.bytes.saturating_add(got as u64);
+        for offset in find_digits(buffer.get(..got).unwrap_or_default()) {
+            if let Some(found) = try_at(memory, at.add(offset as u64), image, expect) {
+                return Some(found);
             }
         }
         let step =
             if got == room { CHUNK as u64 } else { skip_hole(at, got, why.map(|missing| missing.why)) };
-        match at.0.checked_add(step) {
-            Some(next) => at = VirtAddr(next),
-            None => break,
-        }
+        at = VirtAddr(at.0.checked_add(step)?);
+        searched.end = searched.end.max(at);
     }
-    Err(KallsymsError::NotFound(scanned))
+    None
 }
 
 /// Bytes from `at` to where memory may go on after a read that stopped `got` bytes on.
@@ -108,10 +170,13 @@ fn try_at(
         addresses: None,
     };
     let decoded = Names::read(memory, &base).ok()?;
-    let candidates = address_tables(&base, count as u64).into_iter();
-    let candidates = candidates.filter_map(|at| finish(memory, &at, expect, &decoded).ok());
-    let real = candidates.filter(|(found, _)| real(memory, found, image));
-    real.max_by_key(|&(_, plausibility)| plausibility).map(|(found, _)| found)
+    let expanded = decoded.expand(expect.symbol.map(|(name, _)| name)).ok()?;
+    let choices = address_tables(&base, count as u64).into_iter().filter_map(|at| {
+        let choice = addresses::choose(memory, &at, expanded.spans.len(), expect, expanded.expected).ok()?;
+        Some((at, choice))
+    });
+    let (at, choice) = choices.max_by_key(|(_, choice)| choice.plausibility)?;
+    Some(join(&at, &decoded, expanded, &choice)).filter(|found| real(memory, found, image))
 }
 
 /// The start of the token table and of its index.

@@ -236,6 +236,35 @@ fn the_scan_finds_tables_by_their_shape() {
 }
 
 #[test]
+fn the_scan_reads_little_of_a_large_image() {
+    /// Counts what is read around the tables, which lie far inside an image of zeros.
+    struct Counting(Memory, std::sync::atomic::AtomicU64);
+    impl VirtualMemory for Counting {
+        fn read(&self, at: VirtAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
+            self.1.fetch_add(into.len() as u64, std::sync::atomic::Ordering::Relaxed);
+            into.fill(0);
+            for (place, byte) in (at.0..).zip(into.iter_mut()) {
+                *byte = place
+                    .checked_sub(BASE)
+                    .and_then(|at| self.0.bytes.get(at as usize))
+                    .copied()
+                    .unwrap_or(0);
+            }
+            (into.len(), None)
+        }
+    }
+    // A small table is met by a sample when it is at a multiple of the stride, so this one is moved there.
+    let shape = Shape { encoding: Encoding::BaseRelative, newer: false, ..shapes()[0] };
+    let (memory, at, symbols) = build(shape);
+    let start = at.offsets.unwrap().add(64 * 4).0 - (256 << 20);
+    let memory = Counting(memory, Default::default());
+    let image = VirtAddr(start.min(TEXT))..VirtAddr(start + (300 << 20));
+    let found = scan(&memory, &(VirtAddr(start)..image.end), &Expect { image: Some(image), symbol: None });
+    check(&found.unwrap(), &symbols, shape);
+    assert!(memory.1.into_inner() < 64 << 20);
+}
+
+#[test]
 fn a_wrong_expectation_is_an_error() {
     let (memory, at, _) = build(shapes()[0]);
     let expect = Expect { symbol: Some(("_stext", VirtAddr(1))), image: None };

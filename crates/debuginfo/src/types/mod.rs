@@ -428,6 +428,21 @@ impl Types {
         declared.or(declaration).ok_or_else(|| Lookup::NotFound { tag, name: (&*name).into() })
     }
 
+    /// As [`Types::find`], but of several definitions the one that has this member: for names such as `struct console`,
+    /// which drivers use again for something else.
+    ///
+    /// # Errors
+    /// As [`Types::find`]; also when none or several of the definitions have the member.
+    pub fn find_having(&self, tag: Tag, name: &str, member: &str) -> Result<TypeId, Lookup> {
+        match self.find(tag, name) {
+            Err(Lookup::Ambiguous { candidates, .. }) => {
+                let having = candidates.into_iter().filter(|&id| self.member(id, member).is_ok());
+                self.the_one(tag, name, having.collect())
+            }
+            found => found,
+        }
+    }
+
     /// Everything with this tag and name in all units, one id for each different layout, declarations left out.
     #[must_use]
     pub fn find_all(&self, tag: Tag, name: &str) -> Vec<TypeId> {

@@ -193,6 +193,11 @@ fn equal_layouts_are_one_and_different_ones_are_ambiguous() {
     let Err(Lookup::Ambiguous { candidates, .. }) = different.find(Tag::Struct, "a") else { panic!() };
     assert_eq!(candidates, [id(0, 1), id(0, 2)]);
     assert!(matches!(different.find(Tag::Union, "a"), Err(Lookup::NotFound { .. })));
+    let b = |u| record(Some("a"), 4, vec![member(Some("y"), id(u, 0), 0)]);
+    let told_apart = kernel(|u| vec![int("int", 4), a(u, 4), b(u)]);
+    assert_eq!(told_apart.find_having(Tag::Struct, "a", "y"), Ok(id(0, 2)));
+    assert!(matches!(told_apart.find_having(Tag::Struct, "a", "z"), Err(Lookup::NotFound { .. })));
+    assert!(matches!(different.find_having(Tag::Struct, "a", "x"), Err(Lookup::Ambiguous { .. })));
 }
 
 #[test]
