@@ -70,7 +70,10 @@ impl Cx {
     pub fn lacks(&mut self, lacks: &Lacks, what: &str, place: impl FnOnce() -> String) {
         match lacks {
             // The address differs each time: it is the place, and the reason alone is what repeats.
-            Lacks::Missing(missing) => self.gaps.note(what, missing.why, Some(place())),
+            Lacks::Missing(missing) => {
+                let place = Some(place()).filter(|place| !place.is_empty());
+                self.gaps.note(what, missing.why, place.or_else(|| Some(missing.address.to_string())));
+            }
             other => self.gaps.note(what, other, None),
         }
     }

@@ -85,7 +85,8 @@ fn records(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandEr
         match record {
             Ok(mut record) => {
                 if record.truncated {
-                    let place = || record.sequence.map(|number| format!("record {number}")).unwrap_or_default();
+                    let place =
+                        || record.sequence.map(|number| format!("record {number}")).unwrap_or_default();
                     cx.gaps.note("text of a log record", "cut short in the dump", Some(place()));
                 }
                 if args.has("-R") {
@@ -232,7 +233,9 @@ fn demangled(text: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find("_R").into_iter().chain(rest.find("_ZN")).min() {
         let (before, from) = rest.split_at(at);
-        let end = from.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '$' | '.')).unwrap_or(from.len());
+        let end = from
+            .find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '$' | '.'))
+            .unwrap_or(from.len());
         let (name, behind) = from.split_at(end);
         shown.push_str(before);
         match rustc_demangle::try_demangle(name) {
@@ -281,7 +284,8 @@ mod tests {
 
     #[test]
     fn rust_names_are_shown_as_written() {
-        let line = "  _RNvCs1_4core3fooX+0x10/0x20 _ZN4core3fmt5Write9write_fmt17h0123456789abcdefE+0x5 _Regular";
+        let line =
+            "  _RNvCs1_4core3fooX+0x10/0x20 _ZN4core3fmt5Write9write_fmt17h0123456789abcdefE+0x5 _Regular";
         let plain = demangled(line);
         assert!(plain.contains("core::fmt::Write::write_fmt+0x5"), "{plain}");
         assert!(plain.ends_with(" _Regular"), "{plain}");

@@ -12,9 +12,9 @@ use serde::Serialize;
 use crate::args::{Args, Opt, UsageError};
 use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
+use crate::render::{Elapsed, Known, UNKNOWN, date, size};
 use crate::select;
 use crate::set::Context;
-use crate::render::{Elapsed, Known, UNKNOWN, date, size};
 use crate::sink::{Render, Sink, SinkExt};
 
 /// Shows the machine.
@@ -93,8 +93,9 @@ pub(crate) struct System {
     mhz: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_bytes: Option<u64>,
+    /// `null` where the log tells of no panic; absent where there is no log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    panic: Option<PanicMessage>,
+    panic: Option<Option<PanicMessage>>,
 }
 
 impl System {
@@ -156,7 +157,8 @@ impl Render for System {
 
     fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
         let kernel = self.kernel.as_deref().unwrap_or("(none: symbols and types are the dump's own)");
-        let tainted = if self.taint.as_ref().is_some_and(|taint| taint.mask != 0) { "  [TAINTED]" } else { "" };
+        let tainted =
+            if self.taint.as_ref().is_some_and(|taint| taint.mask != 0) { "  [TAINTED]" } else { "" };
         writeln!(out, "      KERNEL: {kernel}{tainted}")?;
         let partial = if self.partial { "  [PARTIAL DUMP]" } else { "" };
         let incomplete = if self.incomplete { "  [INCOMPLETE]" } else { "" };
@@ -169,7 +171,9 @@ impl Render for System {
         writeln!(out, "        DATE: {}", Known(self.date_ns.and_then(date)))?;
         let uptime = self.uptime_ns.map(|ns| Elapsed { seconds: ns / 1_000_000_000 });
         writeln!(out, "      UPTIME: {}", Known(uptime))?;
-        let load = self.load_average.map(|load| load.map(|value| format!("{}.{:02}", value / 100, value % 100)).join(", "));
+        let load = self
+            .load_average
+            .map(|load| load.map(|value| format!("{}.{:02}", value / 100, value % 100)).join(", "));
         writeln!(out, "LOAD AVERAGE: {}", Known(load))?;
         writeln!(out, "       TASKS: {}", Known(self.tasks))?;
         writeln!(out, "    NODENAME: {}", Known(self.uts.nodename.as_ref()))?;
@@ -178,8 +182,9 @@ impl Render for System {
         writeln!(out, "     MACHINE: {}  ({} Mhz)", Known(self.uts.machine.as_ref()), Known(self.mhz))?;
         writeln!(out, "      MEMORY: {}", Known(self.memory_bytes.map(size)))?;
         match &self.panic {
-            Some(PanicMessage { text, check_log: false }) => writeln!(out, "       PANIC: \"{text}\""),
-            Some(PanicMessage { text, check_log: true }) => {
+            Some(None) => writeln!(out, "       PANIC: \"\""),
+            Some(Some(PanicMessage { text, check_log: false })) => writeln!(out, "       PANIC: \"{text}\""),
+            Some(Some(PanicMessage { text, check_log: true })) => {
                 writeln!(out, "       PANIC: \"{text}\" (check log for details)")
             }
             None => writeln!(out, "       PANIC: {UNKNOWN}"),

@@ -1,8 +1,10 @@
 //! A process's memory in numbers, and as an address space (`struct mm_struct`, include/linux/mm_types.h).
 
-use kdive_base::{VirtAddr, VirtualMemory};
+use kdive_base::{Endian, VirtAddr, VirtualMemory};
 use kdive_target::os::Cpus;
-use kdive_target::{AddressSpace, Field, Kernel, Lacks, Load, Loader, MemberAddress};
+use kdive_target::{AddressSpace, Bytes, Field, Kernel, Lacks, Load, Loader, MemberAddress};
+
+use crate::tasks::Task;
 
 /// The part of `mm_struct` that kdive understands.
 #[derive(Clone, Debug, Load)]
@@ -94,8 +96,9 @@ impl<'k> MmLoader<'k> {
         self.mm.load(at)
     }
 
-    /// Pages of RAM that the process uses: of files, anonymous ones and shared memory.
-    pub fn resident_pages(&self, mm: &Mm) -> Field<u64> {
+    /// Pages of RAM that a process uses: of files, anonymous ones and shared memory. `users` are the tasks that share the
+    /// memory: each may hold back a few pages of the sum.
+    pub fn resident_pages(&self, mm: &Mm, users: &[&Task]) -> Field<u64> {
         let MemberAddress(at) = match (&mm.rss_stat, &mm.file_rss, &mm.anon_rss) {
             (Ok(at), _, _) => *at,
             (Err(_), Ok(file), Ok(anon)) => return Ok(file.saturating_add(*anon)),
@@ -111,7 +114,9 @@ impl<'k> MmLoader<'k> {
                 Err(_) => usual,
             };
             let count = counters.read(self.kernel.memory(), self.kernel.cpus(), at, kind)?;
-            pages = pages.saturating_add(count);
+            let held_back =
+                users.iter().filter_map(|task| not_added(task, kind)).fold(0, i64::saturating_add);
+            pages = pages.saturating_add(count).saturating_add(held_back);
         }
         // Counters of CPUs that raced may end below zero for a moment, as in the kernel's own sums.
         Ok(u64::try_from(pages).unwrap_or(0))
@@ -125,6 +130,13 @@ impl<'k> MmLoader<'k> {
         let root = kernel.space().translate(mm.pgd.clone()?)?.phys;
         Ok(AddressSpace::new(kernel.physical().clone(), Some(table.with_root(root)), Vec::new()))
     }
+}
+
+/// What a task has not added to its process's counter of one kind.
+fn not_added(task: &Task, kind: u64) -> Option<i64> {
+    let Bytes(counts) = task.rss_not_added.as_ref().ok()?;
+    let at = usize::try_from(kind).ok()?.checked_mul(4)?;
+    Endian::Little.i32(counts, at).map(i64::from)
 }
 
 /// Strings of a process between two of its addresses, each ended by NUL: its arguments, its environment.

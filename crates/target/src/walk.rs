@@ -5,6 +5,10 @@ use rustc_hash::FxHashSet;
 
 use crate::lacks::Lacks;
 
+mod xarray;
+
+pub use xarray::{XArray, XArrayLayout, xarray};
+
 /// More elements than any list of a kernel has: a longer one is damaged, or the dump is hostile.
 const MAX_ELEMENTS: usize = 64 << 20;
 

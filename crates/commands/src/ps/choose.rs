@@ -41,16 +41,23 @@ impl Filter {
             (kernel, _) => Some(kernel),
         };
         let policies = args.value("-y").map(policies).transpose()?;
-        Ok(Self { kernel, leaders: args.has("-G"), no_idle: args.has("-I"), active: args.has("-A"), policies })
+        Ok(Self {
+            kernel,
+            leaders: args.has("-G"),
+            no_idle: args.has("-I"),
+            active: args.has("-A"),
+            policies,
+        })
     }
 
     /// Whether a task is wanted. What is not known of it does not count against it.
     pub(super) fn holds(&self, tasks: &Tasks, task: &Task) -> bool {
         let kernel = self.kernel.is_none_or(|wanted| task.is_kernel_thread().is_none_or(|is| is == wanted));
         let leader = !self.leaders || task.is_group_leader().unwrap_or(true);
-        let policy = self.policies.as_ref().is_none_or(|wanted| {
-            task.policy.as_ref().map_or(true, |policy| wanted.contains(policy))
-        });
+        let policy = self
+            .policies
+            .as_ref()
+            .is_none_or(|wanted| task.policy.as_ref().map_or(true, |policy| wanted.contains(policy)));
         let idle = !self.no_idle || !tasks.is_idle(task);
         kernel && leader && policy && idle && (!self.active || tasks.is_active(task))
     }
@@ -58,9 +65,9 @@ impl Filter {
 
 fn policies(list: &str) -> Result<Vec<u32>, UsageError> {
     let parse = |word: &str| {
-        let known = POLICIES.iter().find(|(number, name)| {
-            name.eq_ignore_ascii_case(word) || word.parse() == Ok(*number)
-        });
+        let known = POLICIES
+            .iter()
+            .find(|(number, name)| name.eq_ignore_ascii_case(word) || word.parse() == Ok(*number));
         known.map(|(number, _)| *number).ok_or_else(|| {
             let names: Vec<_> = POLICIES.iter().map(|(number, name)| format!("{number} {name}")).collect();
             UsageError::new("ps", format!("{word} is no scheduling policy: {}", names.join(", ")))
@@ -71,7 +78,10 @@ fn policies(list: &str) -> Result<Vec<u32>, UsageError> {
 
 /// The tasks that the operands name, in their order and each once; all of them where there are no operands. With them the
 /// first operand that names none.
-pub(super) fn named<'t>(tasks: &'t Tasks, words: &[String]) -> Result<(Vec<&'t Task>, Option<String>), UsageError> {
+pub(super) fn named<'t>(
+    tasks: &'t Tasks,
+    words: &[String],
+) -> Result<(Vec<&'t Task>, Option<String>), UsageError> {
     if words.is_empty() {
         return Ok((tasks.all().iter().collect(), None));
     }

@@ -26,7 +26,12 @@ impl Render for Ancestry {
     }
 }
 
-pub(super) fn parents(cx: &mut Cx, tasks: &Tasks, chosen: &[&Task], out: &mut dyn Sink) -> Result<(), CommandError> {
+pub(super) fn parents(
+    cx: &mut Cx,
+    tasks: &Tasks,
+    chosen: &[&Task],
+    out: &mut dyn Sink,
+) -> Result<(), CommandError> {
     let mut blocks = Blocks::default();
     for task in chosen {
         cx.cancel.check()?;
@@ -74,7 +79,12 @@ impl Render for Family {
     }
 }
 
-pub(super) fn children(cx: &mut Cx, tasks: &Tasks, chosen: &[&Task], out: &mut dyn Sink) -> Result<(), CommandError> {
+pub(super) fn children(
+    cx: &mut Cx,
+    tasks: &Tasks,
+    chosen: &[&Task],
+    out: &mut dyn Sink,
+) -> Result<(), CommandError> {
     let mut blocks = Blocks::default();
     for task in chosen {
         cx.cancel.check()?;
@@ -87,7 +97,12 @@ pub(super) fn children(cx: &mut Cx, tasks: &Tasks, chosen: &[&Task], out: &mut d
     Ok(())
 }
 
-pub(super) fn groups(cx: &mut Cx, tasks: &Tasks, chosen: &[&Task], out: &mut dyn Sink) -> Result<(), CommandError> {
+pub(super) fn groups(
+    cx: &mut Cx,
+    tasks: &Tasks,
+    chosen: &[&Task],
+    out: &mut dyn Sink,
+) -> Result<(), CommandError> {
     let mut blocks = Blocks::default();
     let mut seen = FxHashSet::default();
     for task in chosen {
@@ -97,7 +112,8 @@ pub(super) fn groups(cx: &mut Cx, tasks: &Tasks, chosen: &[&Task], out: &mut dyn
         if !seen.insert(leader.at) {
             continue;
         }
-        let threads = tasks.group(leader).filter(|thread| thread.at != leader.at).map(TaskLine::new).collect();
+        let threads =
+            tasks.group(leader).filter(|thread| thread.at != leader.at).map(TaskLine::new).collect();
         blocks.next(out)?;
         out.row(&Family { task: TaskLine::new(leader), children: None, threads: Some(threads) }, &())?;
     }

@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn times_are_shown_as_crash_shows_them() {
-        let task = TaskLine { pid: Some(18), task: VirtAddr(0x10), cpu: Some(0), command: Some("rcu".into()) };
+        let task =
+            TaskLine { pid: Some(18), task: VirtAddr(0x10), cpu: Some(0), command: Some("rcu".into()) };
         let row = LastRun {
             task,
             state: Some(State::Idle),

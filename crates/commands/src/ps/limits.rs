@@ -29,7 +29,8 @@ impl Render for Limits {
         let Some(limits) = &self.limits else {
             return writeln!(out, "{UNKNOWN:>12}   {UNKNOWN:^11}   {UNKNOWN:^11}");
         };
-        let value = |limit: Option<u64>| limit.map_or_else(|| "(unlimited)".to_owned(), |limit| limit.to_string());
+        let value =
+            |limit: Option<u64>| limit.map_or_else(|| "(unlimited)".to_owned(), |limit| limit.to_string());
         for limit in limits {
             let (current, maximum) = (value(limit.current), value(limit.maximum));
             writeln!(out, "{:>12}   {current:^11}   {maximum:^11}", limit.name)?;

@@ -28,15 +28,22 @@ struct Usage {
     resident: Field<u64>,
 }
 
-/// The memory of each process among the tasks, by its `mm_struct`: threads share it.
-fn usage(kernel: &Kernel, tasks: &[&Task]) -> FxHashMap<VirtAddr, Usage> {
+/// The memory of each process among the chosen tasks, by its `mm_struct`: threads share it.
+fn usage(kernel: &Kernel, tasks: &Tasks, chosen: &[&Task]) -> FxHashMap<VirtAddr, Usage> {
     let loader = MmLoader::new(kernel);
-    let mut all: Vec<VirtAddr> = tasks.iter().filter_map(|task| user_memory(task)).collect();
+    let mut users: FxHashMap<VirtAddr, Vec<&Task>> = FxHashMap::default();
+    for task in tasks.all() {
+        if let Some(mm) = user_memory(task) {
+            users.entry(mm).or_default().push(task);
+        }
+    }
+    let mut all: Vec<VirtAddr> = chosen.iter().filter_map(|task| user_memory(task)).collect();
     all.sort_unstable();
     all.dedup();
     let of = |at: VirtAddr| {
         let mm = loader.load(at);
-        (at, Usage { resident: loader.resident_pages(&mm), mapped: mm.total_vm })
+        let users = users.get(&at).map(Vec::as_slice).unwrap_or_default();
+        (at, Usage { resident: loader.resident_pages(&mm, users), mapped: mm.total_vm })
     };
     all.into_par_iter().map(of).collect()
 }
@@ -88,7 +95,7 @@ pub(super) struct Columns {
 
 impl Columns {
     fn titles(self) -> String {
-        let task = if self.stack_pointer { "    KSTACKP     " } else { "      TASK      " };
+        let task = if self.stack_pointer { "     KSTACKP    " } else { "      TASK      " };
         let policy = if self.policy { "  POLICY    PRIO" } else { "" };
         format!("      PID    PPID  CPU {task}  ST{policy}  %MEM      VSZ      RSS  COMM\n")
     }
@@ -145,7 +152,7 @@ pub(super) fn show(
     }
     let kernel = cx.kernel.clone();
     let pages = cx.known(present_pages(&kernel), "%MEM", String::new);
-    let machine = Machine { usage: usage(&kernel, chosen), pages };
+    let machine = Machine { usage: usage(&kernel, tasks, chosen), pages };
     for (index, task) in chosen.iter().enumerate() {
         if index % 256 == 0 {
             cx.cancel.check()?;
@@ -203,7 +210,8 @@ fn row(cx: &mut Cx, columns: Columns, tasks: &Tasks, task: &Task, machine: &Mach
             (None, None)
         }
     };
-    let percent = |(resident, pages): (u64, u64)| resident as f64 * 100.0 / pages.saturating_mul(PAGE_KB) as f64;
+    let percent =
+        |(resident, pages): (u64, u64)| resident as f64 * 100.0 / pages.saturating_mul(PAGE_KB) as f64;
     Row {
         active,
         pid: task.pid.clone().ok(),
@@ -295,11 +303,23 @@ mod tests {
     #[test]
     fn rows_and_titles_are_crashs() {
         let plain = Columns::default();
-        assert_eq!(plain.titles(), "      PID    PPID  CPU       TASK        ST  %MEM      VSZ      RSS  COMM\n");
-        assert_eq!(text(&row(), plain), ">     125       1   0  ff1152e5503d8000  RU   0.2     2260     1100  insmod\n");
+        assert_eq!(
+            plain.titles(),
+            "      PID    PPID  CPU       TASK        ST  %MEM      VSZ      RSS  COMM\n"
+        );
+        assert_eq!(
+            text(&row(), plain),
+            ">     125       1   0  ff1152e5503d8000  RU   0.2     2260     1100  insmod\n"
+        );
         let stack = Columns { stack_pointer: true, policy: false };
-        assert_eq!(stack.titles(), "      PID    PPID  CPU      KSTACKP      ST  %MEM      VSZ      RSS  COMM\n");
-        assert_eq!(text(&row(), stack), ">     125       1   0         --         RU   0.2     2260     1100  insmod\n");
+        assert_eq!(
+            stack.titles(),
+            "      PID    PPID  CPU      KSTACKP      ST  %MEM      VSZ      RSS  COMM\n"
+        );
+        assert_eq!(
+            text(&row(), stack),
+            ">     125       1   0         --         RU   0.2     2260     1100  insmod\n"
+        );
     }
 
     #[test]

@@ -74,7 +74,8 @@ impl Context {
 
 fn role(cx: &Cx, tasks: &Tasks, task: &Task) -> Option<Role> {
     if tasks.panic.as_ref().is_ok_and(|panic| panic.task == task.at) {
-        let asked = panic_message(&cx.kernel).is_ok_and(|message| message.text.to_lowercase().contains("sysrq"));
+        let asked =
+            matches!(panic_message(&cx.kernel), Ok(Some(said)) if said.text.to_lowercase().contains("sysrq"));
         return Some(if asked { Role::Sysrq } else { Role::Panic });
     }
     let marked = cx.settings.active.values().any(|at| *at == task.at);

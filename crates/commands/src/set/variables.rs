@@ -178,7 +178,9 @@ mod tests {
     #[test]
     fn variables_take_what_they_can_hold() {
         let mut settings = Settings::default();
-        let mut set = |name, value| variable(name).unwrap().set(&mut settings, value).map_err(|error| error.to_string());
+        let mut set = |name, value| {
+            variable(name).unwrap().set(&mut settings, value).map_err(|error| error.to_string())
+        };
         set("radix", "16").unwrap();
         set("hash", "0").unwrap();
         assert_eq!(set("hash", "maybe"), Err("set: hash: maybe: expected on or off".into()));

@@ -40,6 +40,10 @@ pub fn records(kernel: &Kernel) -> Field<Vec<Field<AuditRecord>>> {
     for queue in QUEUES {
         // `struct sk_buff_head` and `struct sk_buff` both begin with the links of the list.
         let Ok(head) = kernel.symbol(queue) else { continue };
+        // A queue that was never set up is all zeros: the kernel died before it, or audit is off.
+        if kernel.memory().pointer(head).is_ok_and(|next| next.is_null()) {
+            continue;
+        }
         for link in walk::list(kernel.memory(), head) {
             found.push(
                 link.map_err(Into::into).and_then(|at| record(kernel.memory(), &loader.load(at), queue)),

@@ -1,7 +1,7 @@
 //! Why the kernel says it died: the line of its log that says so.
 
 use kdive_evidence::LogRecord;
-use kdive_target::{Field, Kernel, Lacks};
+use kdive_target::{Field, Kernel};
 use serde::Serialize;
 
 use crate::log;
@@ -30,10 +30,9 @@ const SIGNS: [(&str, bool); 11] = [
     ("Unable to handle kernel", false),
 ];
 
-/// What the kernel said when it died.
-pub fn panic_message(kernel: &Kernel) -> Field<PanicMessage> {
-    from_records(log::records(kernel)?.flatten())
-        .ok_or_else(|| Lacks::unavailable("the log does not say that the kernel panicked"))
+/// What the kernel said when it died; `None` where its log tells of no panic.
+pub fn panic_message(kernel: &Kernel) -> Field<Option<PanicMessage>> {
+    Ok(from_records(log::records(kernel)?.flatten()))
 }
 
 /// The first record with the most telling sign: what follows it are consequences.

@@ -23,13 +23,19 @@ impl Taint {
             // Before 2.6.28.
             Err(lacks) => kernel.memory().u32(kernel.symbol("tainted").map_err(|_| lacks)?)?.into(),
         };
+        Ok(Self::of_mask(kernel, mask))
+    }
+
+    /// What a mask means: the kernel's, or a module's own.
+    #[must_use]
+    pub fn of_mask(kernel: &Kernel, mask: u64) -> Self {
         let table = Table::find(kernel).ok();
         let letter = |bit: u32| {
             let own = table.as_ref().and_then(|table| table.letter(kernel, bit));
             own.or_else(|| LETTERS.get(bit as usize).copied().map(char::from)).unwrap_or('?')
         };
         let letters = (0..u64::BITS).filter(|bit| mask >> bit & 1 == 1).map(letter).collect();
-        Ok(Self { mask, letters })
+        Self { mask, letters }
     }
 }
 

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::panic::PanicTask;
+use super::pids;
 use super::state::StateBits;
 use super::task::{Task, TaskLoader};
 
@@ -67,10 +68,14 @@ impl Tasks {
         let idle = list.len();
         let mut seen: FxHashSet<VirtAddr> = list.iter().map(|task| task.at).collect();
         let mut others = listed(kernel, &loader, &mut incomplete);
-        // What a processor runs is a task even where the list is broken before it.
-        let running = processors.iter().filter_map(|of| of.queue.as_ref().ok()?.curr.clone().ok());
         let known: FxHashSet<VirtAddr> = others.iter().map(|task| task.at).collect();
-        others.extend(running.filter(|at| !known.contains(at) && !at.is_null()).map(|at| loader.load(at)));
+        for at in running(&processors).filter(|at| !known.contains(at)) {
+            others.push(loader.load(at));
+        }
+        if !incomplete.is_empty() {
+            // What is missing on this way too has been said of the list already.
+            add_by_pid(&mut others, &loader, pids::tasks(kernel).unwrap_or_default());
+        }
         others.retain(|task| seen.insert(task.at));
         others.sort_by_key(|task| task.pid.as_ref().copied().unwrap_or(i32::MAX));
         list.extend(others);
@@ -144,6 +149,27 @@ impl Tasks {
     pub fn parent(&self, of: &Task) -> Option<&Task> {
         let parent = of.parent.as_ref().ok()?;
         self.at(*parent)
+    }
+}
+
+/// What processors run: tasks even where the list is broken before them.
+fn running(processors: &[Processor]) -> impl Iterator<Item = VirtAddr> {
+    let current = processors.iter().filter_map(|of| of.queue.as_ref().ok()?.curr.clone().ok());
+    current.filter(|at| !at.is_null())
+}
+
+/// Adds the tasks that were found by their pids; a task that is not in the dump itself gets at least that.
+fn add_by_pid(tasks: &mut Vec<Task>, loader: &TaskLoader<'_>, found: Vec<(VirtAddr, i32)>) {
+    let mut known: FxHashMap<VirtAddr, usize> =
+        tasks.iter().enumerate().map(|(index, task)| (task.at, index)).collect();
+    for (at, pid) in found {
+        let index = *known.entry(at).or_insert_with(|| {
+            tasks.push(loader.load(at));
+            tasks.len().saturating_sub(1)
+        });
+        if let Some(task) = tasks.get_mut(index).filter(|task| task.pid.is_err()) {
+            task.pid = Ok(pid);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod list;
 mod panic;
+mod pids;
 mod state;
 mod task;
 

@@ -1,7 +1,7 @@
 //! One task (`include/linux/sched.h`).
 
 use kdive_base::VirtAddr;
-use kdive_target::{Field, Kernel, Load, Loader, MemberAddress, Text};
+use kdive_target::{Bytes, Field, Kernel, Load, Loader, MemberAddress, Text};
 
 /// `PF_KTHREAD`: a thread of the kernel. The bit has not moved since 2.6.27.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -33,6 +33,9 @@ pub struct Task {
     pub sp: Field<VirtAddr>,
     /// The task's user memory (`mm_struct`); null for threads of the kernel and exited tasks.
     pub mm: Field<VirtAddr>,
+    /// Pages that it has not added to its process's counters yet, an `int` for each kind (2.6.34 to 6.1).
+    #[load(any("rss_stat.count"))]
+    pub rss_not_added: Field<Bytes>,
     /// The `mm_struct` in use; a thread of the kernel borrows one.
     pub active_mm: Field<VirtAddr>,
     /// The process that started it, whoever traces it now.
