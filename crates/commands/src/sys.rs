@@ -116,7 +116,7 @@ impl System {
         Self {
             kernel: kernel.options().debuginfo.vmlinux.as_ref().map(|vmlinux| vmlinux.name.clone()),
             taint: cx.known(Taint::find(&kernel), "taint", String::new),
-            dumpfile: cx.settings.variables.get("dumpfile").cloned(),
+            dumpfile: kernel.facts().files.first().cloned(),
             partial: facts.dump_level.is_some_and(|level| level > 0),
             incomplete: facts.incomplete,
             cpus,

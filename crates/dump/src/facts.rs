@@ -5,6 +5,9 @@ use serde::Serialize;
 /// What a container says of itself. Every field can be absent: formats differ in what they tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Facts {
+    /// Names of the files, as they were given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
     /// Name of the container format.
     pub format: &'static str,
     /// Version of the format, from its header.

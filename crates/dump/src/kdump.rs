@@ -101,6 +101,7 @@ fn describe(parts: &[Part], sources: &[Source]) -> Result<Facts, OpenError> {
     let header = &first.header;
     let machine = Some(header.uts.machine.clone()).filter(|machine| !machine.is_empty());
     Ok(Facts {
+        files: Vec::new(),
         format: if header.old { "diskdump" } else { FORMAT.name },
         version: Some(header.version),
         wrappers: source.wrappers.clone(),

@@ -54,6 +54,7 @@ pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
     }
     let (format, _) = format.ok_or(OpenError::NoFiles)?;
     let mut opened = (format.open)(&sources, hints)?;
+    opened.facts.files = sources.iter().map(|source| source.name.clone()).collect();
     let wrapper_warnings = sources.into_iter().flat_map(|source| source.warnings);
     opened.facts.warnings.splice(0..0, wrapper_warnings);
     Ok(opened)
