@@ -5,7 +5,7 @@ mod places;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kdive_arch::x86_64::dwarf::register;
+use kdive_arch::x86_64::dwarf::{PRESERVED, register};
 use kdive_base::{VirtAddr, VirtualMemory};
 use kdive_debuginfo::dwarf::{CodeFrame, DwarfFile, DwarfTypes, FrameState, Names, Placement, Storage};
 use kdive_debuginfo::elf::ElfFile;
@@ -78,10 +78,15 @@ impl Kernel {
         self.source(instruction(frame))
     }
 
-    /// The variables in scope where a frame stands. `cfa` is the frame's canonical frame address: the address behind
-    /// the return address to its caller.
-    pub fn locals(&self, frame: &Frame, cfa: Option<VirtAddr>) -> Field<Locals> {
+    /// The variables in scope where a frame stands; `caller` is the next frame of the stack. Values in registers are
+    /// known as far as the frame's registers are: see [`Kernel::recover_registers`].
+    pub fn locals(&self, frame: &Frame, caller: Option<&Frame>) -> Field<Locals> {
         let scope = self.scope_at(frame.ip)?;
+        let mut state = State { kernel: self, frame, cfa: None };
+        state.cfa = match caller.filter(|caller| !caller.interrupted) {
+            Some(caller) => caller.registers.sp(),
+            None => scope.file.caller(instruction(frame), &state, &[]).map(|found| found.cfa),
+        };
         let known = match &scope.module {
             Some(_) => self.all_types().cloned(),
             None => self.types().cloned(),
@@ -92,7 +97,6 @@ impl Kernel {
             unit = number;
             DwarfTypes::new(Arc::clone(&scope.file), number, module, Names::None)
         });
-        let state = State { kernel: self, frame, cfa };
         let found = scope.file.locals(instruction(frame), &state).into_iter();
         let variables = found.map(|found| Local {
             name: found.name,
@@ -102,6 +106,37 @@ impl Kernel {
             storage: found.storage,
         });
         Ok(Locals { variables: variables.collect(), types })
+    }
+
+    /// Adds to the frames of a stack the registers that call frame information tells: ORC keeps the stack pointer and
+    /// the frame pointer only. A frame gets none where that information contradicts what the unwinder found.
+    pub fn recover_registers(&self, frames: &mut [Frame]) {
+        let mut rest = frames;
+        while let [frame, callers @ ..] = rest {
+            if let Some(caller) = callers.first_mut() {
+                self.recover_caller(frame, caller);
+            }
+            rest = callers;
+        }
+    }
+
+    fn recover_caller(&self, frame: &Frame, caller: &mut Frame) {
+        if caller.interrupted {
+            return;
+        }
+        let Ok(scope) = self.scope_at(frame.ip) else { return };
+        let state = State { kernel: self, frame, cfa: None };
+        let Some(found) = scope.file.caller(instruction(frame), &state, &PRESERVED) else { return };
+        let values = found.registers.into_iter();
+        let found_here: Vec<_> =
+            values.filter_map(|(number, value)| Some((register(number)?, value))).collect();
+        let agrees = |&(register, value)| caller.registers.get(register).is_none_or(|known| known == value);
+        if caller.registers.sp() != Some(found.cfa) || !found_here.iter().all(agrees) {
+            return;
+        }
+        for (register, value) in found_here {
+            caller.registers.set(register, value);
+        }
     }
 
     fn kernel_scope(&self) -> Field<Scope> {

@@ -28,3 +28,7 @@ const REGISTERS: [Register; 17] = [
 pub fn register(number: u16) -> Option<Register> {
     REGISTERS.get(usize::from(number)).copied()
 }
+
+/// Numbers of the registers that a function leaves as they were: `rbx`, `rbp`, `r12` to `r15`. The stack pointer follows
+/// from the frame.
+pub const PRESERVED: [u16; 6] = [3, 6, 12, 13, 14, 15];

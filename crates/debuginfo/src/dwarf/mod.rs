@@ -8,6 +8,7 @@
 //! The format is that of the DWARF Debugging Information Format, versions 2 to 5; section numbers in comments are those
 //! of version 5. Split DWARF (`.dwo` files) and supplementary files (`dwz -m`) are not read.
 
+mod cfi;
 mod die;
 mod frames;
 mod index;
@@ -21,13 +22,14 @@ mod types;
 mod units;
 mod walk;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kdive_base::VirtAddr;
 use rustc_hash::FxHashMap;
 
 use crate::elf::{ElfError, ElfFile};
 
+pub use self::cfi::CallerState;
 pub use self::frames::CodeFrame;
 pub use self::lines::SourceLine;
 pub use self::locals::{FrameState, Piece, Storage, Variable};
@@ -62,6 +64,8 @@ pub enum DwarfError {
 pub struct DwarfFile {
     sections: Sections,
     units: Units,
+    /// What `.debug_frame` describes.
+    described: OnceLock<Vec<cfi::Described>>,
 }
 
 impl DwarfFile {
@@ -73,7 +77,11 @@ impl DwarfFile {
         if !elf.has_dwarf() {
             return Err(DwarfError::None);
         }
-        Ok(Arc::new(Self { sections: Sections::new(elf, placement), units: Units::default() }))
+        Ok(Arc::new(Self {
+            sections: Sections::new(elf, placement),
+            units: Units::default(),
+            described: OnceLock::new(),
+        }))
     }
 
     /// Whether the sections that everything hangs on can be read: a compressed one may be damaged.

@@ -29,7 +29,9 @@ const COMMON: [SectionId; 9] = [
     SectionId::DebugStrOffsets,
 ];
 const LOCATIONS: [SectionId; 2] = [SectionId::DebugLoc, SectionId::DebugLocLists];
-const COUNT: usize = COMMON.len() + LOCATIONS.len() + 1;
+/// What is read by itself.
+const APART: [SectionId; 2] = [SectionId::DebugAranges, SectionId::DebugFrame];
+const COUNT: usize = COMMON.len() + LOCATIONS.len() + APART.len();
 
 #[derive(Debug)]
 pub(super) struct Sections {
@@ -42,7 +44,7 @@ pub(super) struct Sections {
 
 impl Sections {
     pub(super) fn new(elf: ElfFile, placement: Placement) -> Self {
-        let mut ids = COMMON.into_iter().chain(LOCATIONS).chain([SectionId::DebugAranges]);
+        let mut ids = COMMON.into_iter().chain(LOCATIONS).chain(APART);
         let loaded =
             std::array::from_fn(|_| (ids.next().unwrap_or(SectionId::DebugAranges), OnceLock::new()));
         let moves = |section: &&crate::elf::Section| {
@@ -103,6 +105,11 @@ impl Sections {
             Ok(dwarf) => dwarf,
             Err(never) => match never {},
         }
+    }
+
+    /// Size of an address of the machine in bytes.
+    pub(super) fn address_size(&self) -> u8 {
+        if self.elf.is_64() { 8 } else { 4 }
     }
 
     pub(super) fn is_little_endian(&self) -> bool {
