@@ -1,1 +1,97 @@
-fn main() {}
+//! `kdive`: the terminal around kdive's commands.
+//!
+//! Design constraints:
+//! - Data goes to standard output, everything else to standard error; a reader that goes away early is no failure.
+//! - Exit status: 0 done, 1 a command failed, 2 usage, 3 the dump could not be opened. Gaps leave 0, unless `--strict`.
+//! - Everything that other hosts need too (the line language, running a command) is in `kdive-commands`.
+//! - Start-up files come from the user's config directory, never from the working directory.
+//!
+//! `args` says what was typed, `open` makes a kernel of it, `runner` runs lines, `repl` reads them from a terminal.
+
+mod args;
+mod complete;
+mod history;
+mod open;
+mod output;
+mod pager;
+mod progress;
+mod repl;
+mod report;
+mod runner;
+
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::args::{Cli, Job};
+use crate::report::Status;
+use crate::runner::{Outcome, Runner};
+
+fn main() -> ExitCode {
+    let cli = match Cli::from_command_line() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let status = if error.use_stderr() { Status::Usage } else { Status::Done };
+            // A closed stream leaves nobody to tell.
+            let _ = error.print();
+            return status.into();
+        }
+    };
+    let opened = match open::open(&cli.open) {
+        Ok(opened) => opened,
+        Err(failure) => {
+            report::failure(&failure);
+            return Status::NotOpened.into();
+        }
+    };
+    if !cli.silent {
+        opened.notes.iter().for_each(|note| report::note(note));
+    }
+    let interactive = matches!(cli.job, Job::Session) && io::stdin().is_terminal();
+    let mut runner =
+        Runner::new(opened.kernel, &opened.names, cli.json, interactive && io::stdout().is_terminal());
+    if cli.config
+        && let Some(path) = config_file()
+        && path.is_file()
+        && runner.script(&path) == Outcome::Quit
+    {
+        return Status::Done.into();
+    }
+    let outcome = run(&cli, &mut runner, interactive);
+    let strict_gaps = cli.strict && runner.had_gaps();
+    match outcome {
+        Outcome::Closed => Status::Done,
+        // The user saw it.
+        _ if interactive => Status::Done,
+        _ if runner.failed() || strict_gaps => Status::CommandFailed,
+        _ => Status::Done,
+    }
+    .into()
+}
+
+fn run(cli: &Cli, runner: &mut Runner, interactive: bool) -> Outcome {
+    match &cli.job {
+        Job::Words(words) => runner.words(words),
+        Job::Batch { script, lines } => {
+            if let Some(path) = script
+                && let end @ (Outcome::Quit | Outcome::Closed) = runner.script(path)
+            {
+                return end;
+            }
+            runner.lines(lines.iter().map(|line| Ok(line.clone())))
+        }
+        Job::Session if interactive => repl::run(runner, cli.silent),
+        Job::Session => runner.lines(io::stdin().lines()),
+    }
+}
+
+/// `kdiverc` in the user's config directory.
+fn config_file() -> Option<PathBuf> {
+    Some(user_directory("XDG_CONFIG_HOME", ".config")?.join("kdive/kdiverc"))
+}
+
+/// A directory of the XDG base directory specification: an absolute path in a variable, else below the home directory.
+fn user_directory(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    set(variable).or_else(|| Some(set("HOME")?.join(below_home)))
+}
