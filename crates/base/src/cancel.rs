@@ -18,6 +18,12 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// The flag itself, for a signal handler.
+    #[must_use]
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
+    }
+
     /// Forgets an earlier request, before the next command.
     pub fn reset(&self) {
         self.0.store(false, Ordering::Relaxed);
