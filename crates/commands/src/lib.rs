@@ -20,6 +20,7 @@ mod help;
 pub mod line;
 mod list;
 mod log;
+mod mod_cmd;
 mod ps;
 mod render;
 mod repeat;

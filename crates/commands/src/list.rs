@@ -8,6 +8,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::ps::PS,
     &crate::set::SET,
     &crate::sys::SYS,
+    &crate::mod_cmd::MOD,
     &crate::foreach::FOREACH,
     &crate::alias::ALIAS,
     &crate::exit::EXIT,

@@ -1,0 +1,249 @@
+//! `sym`: symbols by name, by address, by part of a name; lists of them.
+
+use std::fmt;
+
+use kdive_base::VirtAddr;
+use kdive_debuginfo::{ModuleSymbols, Symbol, Symbols};
+use kdive_target::Kernel;
+use serde::Serialize;
+
+use crate::args::{Args, Opt, UsageError};
+use crate::command::{Command, CommandError, Group, Run};
+use crate::cx::Cx;
+use crate::sink::{Render, Sink, SinkExt};
+
+/// Translates symbols and addresses.
+pub(crate) static SYM: Command = Command {
+    names: &["sym"],
+    group: Group::Symbols,
+    summary: "symbols to addresses and back",
+    operands: "[symbol | address]...",
+    options: &[
+        Opt::flag("-l", "list all symbols of the kernel and its modules"),
+        Opt::flag("-M", "list the symbols of all modules"),
+        Opt::value("-m", "module", "list the symbols of a module"),
+        Opt::flag("-p", "show the symbol before it too"),
+        Opt::flag("-n", "show the symbol behind it too"),
+        Opt::value("-q", "text", "list the symbols whose names contain a text"),
+    ],
+    help: include_str!("sym.md"),
+    run: Run::Once(sym),
+};
+
+/// A symbol, or a place in one.
+#[derive(Debug, Serialize)]
+struct Row<'s> {
+    address: VirtAddr,
+    #[serde(flatten)]
+    symbol: SymbolFields<'s>,
+    /// Bytes from the symbol's start.
+    #[serde(skip_serializing_if = "is_zero")]
+    offset: u64,
+    /// Source file and line, where DWARF is at hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SymbolFields<'s> {
+    name: &'s str,
+    kind: char,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<&'s str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+}
+
+fn is_zero(offset: &u64) -> bool {
+    *offset == 0
+}
+
+impl<'s> Row<'s> {
+    fn new(symbol: &Symbol<'s>, offset: u64) -> Self {
+        let Symbol { name, module, address, size, kind } = *symbol;
+        let symbol = SymbolFields { name, kind: kind.letter(), module, size };
+        Self { address: address.add(offset), symbol, offset, source: None }
+    }
+
+    /// With the source line, if code is at the address and its DWARF at hand.
+    fn with_source(mut self, kernel: &Kernel) -> Self {
+        if matches!(self.symbol.kind, 'T' | 't' | 'W' | 'w') {
+            self.source = source(kernel, self.address);
+        }
+        self
+    }
+}
+
+#[cfg(feature = "dwarf")]
+fn source(kernel: &Kernel, address: VirtAddr) -> Option<String> {
+    // The innermost function is the one whose line the instruction is.
+    let frames = kernel.source(address).ok()?;
+    let line = frames.first()?.at.as_ref()?;
+    Some(match line.line {
+        Some(number) => format!("{}: {number}", line.file),
+        None => line.file.to_string(),
+    })
+}
+
+#[cfg(not(feature = "dwarf"))]
+fn source(_kernel: &Kernel, _address: VirtAddr) -> Option<String> {
+    None
+}
+
+impl Render for Row<'_> {
+    type View = ();
+    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
+        let Self { address, symbol, offset, source } = self;
+        write!(out, "{address} ({}) {}", symbol.kind, symbol.name)?;
+        if *offset > 0 {
+            write!(out, "+{offset}")?;
+        }
+        if let Some(module) = symbol.module {
+            write!(out, " [{module}]")?;
+        }
+        match source {
+            Some(source) => writeln!(out, " {source}"),
+            None => writeln!(out),
+        }
+    }
+}
+
+fn sym(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
+    let kernel = cx.kernel.clone();
+    let symbols = kernel.symbols()?;
+    if let Some(part) = args.value("-q") {
+        return rows(cx, symbols.iter().filter(|symbol| symbol.name.contains(part)), out);
+    }
+    if let Some(name) = args.value("-m") {
+        let module = symbols.module(&name.replace('-', "_")).ok_or_else(|| CommandError::NotFound {
+            what: format!("sym: there is no module {name} in this dump"),
+            hint: Some("`mod` lists the modules".into()),
+        })?;
+        return module_rows(cx, module, out);
+    }
+    if args.has("-l") {
+        rows(cx, symbols.kernel().iter(), out)?;
+    }
+    if args.has("-l") || args.has("-M") {
+        return symbols.modules().iter().try_for_each(|module| module_rows(cx, module, out));
+    }
+    if args.operands.is_empty() {
+        return Err(UsageError::new("sym", "which symbol or address?").into());
+    }
+    for word in &args.operands {
+        look_up(&kernel, symbols, args, word, out)?;
+    }
+    Ok(())
+}
+
+fn rows<'s>(
+    cx: &Cx,
+    symbols: impl Iterator<Item = Symbol<'s>>,
+    out: &mut dyn Sink,
+) -> Result<(), CommandError> {
+    for symbol in symbols {
+        cx.cancel.check()?;
+        out.row(&Row::new(&symbol, 0), &())?;
+    }
+    Ok(())
+}
+
+/// A module's symbols between the marks of its parts, as crash shows where they begin and end.
+fn module_rows(cx: &Cx, module: &ModuleSymbols, out: &mut dyn Sink) -> Result<(), CommandError> {
+    let name = &*module.name;
+    let mut parts = module.ranges.clone();
+    parts.sort_by_key(|range| range.start);
+    for part in parts {
+        let inside = module.table.within(part.clone()).peekable();
+        out.heading(&format!("{} MODULE START: {name}\n", part.start))?;
+        rows(cx, inside.map(|symbol| Symbol { module: Some(name), ..symbol }), out)?;
+        out.heading(&format!("{} MODULE END: {name}\n", part.end))?;
+    }
+    Ok(())
+}
+
+/// A name goes before an address: `add` and `dec` are both.
+fn look_up(
+    kernel: &Kernel,
+    symbols: &Symbols,
+    args: &Args,
+    word: &str,
+    out: &mut dyn Sink,
+) -> Result<(), CommandError> {
+    let named = symbols.by_name(word);
+    let mut found: Vec<(Symbol<'_>, u64)> = named.into_iter().map(|symbol| (symbol, 0)).collect();
+    if found.is_empty() {
+        found.extend(by_address(kernel, word));
+    }
+    if found.is_empty() {
+        return Err(not_found(symbols, word));
+    }
+    for (symbol, offset) in found {
+        let (previous, next) = symbols.neighbours(symbol.address);
+        if let Some(previous) = previous.filter(|_| args.has("-p")) {
+            out.row(&Row::new(&previous, 0).with_source(kernel), &())?;
+        }
+        out.row(&Row::new(&symbol, offset).with_source(kernel), &())?;
+        if let Some(next) = next.filter(|_| args.has("-n")) {
+            out.row(&Row::new(&next, 0).with_source(kernel), &())?;
+        }
+    }
+    Ok(())
+}
+
+/// `ffffffff81000000`, `0x...`, or `symbol+offset` with the offset in decimal or after `0x`.
+fn by_address<'k>(kernel: &'k Kernel, word: &str) -> Option<(Symbol<'k>, u64)> {
+    let address = match word.split_once('+') {
+        Some((name, offset)) => kernel.symbol(name).ok()?.add(parse_offset(offset)?),
+        None => VirtAddr(u64::from_str_radix(word.strip_prefix("0x").unwrap_or(word), 16).ok()?),
+    };
+    kernel.place(address).map(|place| (place.symbol, place.offset))
+}
+
+fn parse_offset(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+fn not_found(symbols: &Symbols, word: &str) -> CommandError {
+    let near = symbols.near(word);
+    let hint = match near.first() {
+        Some(near) => format!("did you mean {near}? `sym -q TEXT` lists the symbols that contain a text"),
+        None => "`sym -q TEXT` lists the symbols that contain a text".to_owned(),
+    };
+    CommandError::NotFound {
+        what: format!("sym: {word} is no symbol, and no address in the kernel or a module"),
+        hint: Some(hint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::TextSink;
+
+    #[test]
+    fn lines_are_crashs() {
+        let symbol = SymbolFields { name: "vfs_read", kind: 'T', module: None, size: None };
+        let source = Some("fs/read_write.c: 451".to_owned());
+        let row = Row { address: VirtAddr(0xffff_ffff_95b4_cc55), symbol, offset: 5, source };
+        let module = SymbolFields { name: "ext3_readdir", kind: 't', module: Some("ext3"), size: None };
+        let of_module = Row { address: VirtAddr(0xf888_78d1), symbol: module, offset: 0, source: None };
+        let mut text = TextSink::new(Vec::new());
+        text.row(&row, &()).unwrap();
+        text.row(&of_module, &()).unwrap();
+        assert_eq!(
+            String::from_utf8(text.finish().unwrap()).unwrap(),
+            "ffffffff95b4cc55 (T) vfs_read+5 fs/read_write.c: 451\n00000000f88878d1 (t) ext3_readdir [ext3]\n"
+        );
+    }
+
+    #[test]
+    fn offsets_are_decimal_or_marked() {
+        assert_eq!(parse_offset("10"), Some(10));
+        assert_eq!(parse_offset("0x10"), Some(16));
+        assert_eq!(parse_offset("x"), None);
+    }
+}
