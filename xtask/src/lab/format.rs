@@ -45,7 +45,11 @@ pub(crate) const FORMATS: &[Format] = &[
     capture("zlib-d1", "-c -d 1"),
     capture("elf17", "-E -d 17"),
     capture("flat", "-F -c -d 31"),
-    Format { name: "split", maker: Maker::Capture { flags: "--split -c -d 31", files: 3 } },
+    // It splits by blocks of memory, of 1 GiB unless told otherwise.
+    Format {
+        name: "split",
+        maker: Maker::Capture { flags: "--split --splitblock-size 64 -c -d 31", files: 3 },
+    },
 ];
 
 /// The format of this name.

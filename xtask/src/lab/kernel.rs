@@ -146,18 +146,18 @@ fn download(suite: &Suite, inside: &str, release: &str) -> Result<()> {
             .map(|name| format!("{name}-{release}"))
             .to_vec(),
     ];
-    let mut result = Ok(());
+    let mut errors = Vec::new();
     for set in sets {
         let script = format!(
             "cd {inside} && apt-get -o APT::Sandbox::User=root download {} linux-image-{release}-dbg",
             set.join(" ")
         );
-        result = run::output(&mut suite.command("sh", &["-c", &script])).map(|_| ());
-        if result.is_ok() {
-            break;
+        match run::output(&mut suite.command("sh", &["-c", &script])) {
+            Ok(_) => return Ok(()),
+            Err(error) => errors.push(format!("{error:#}")),
         }
     }
-    result
+    bail!("{}", errors.join("\n"))
 }
 
 /// A kernel of a merged `/usr` gets the paths of an older one.

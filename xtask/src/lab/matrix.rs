@@ -43,7 +43,6 @@ const SMALL: &[&str] = &["kdump-zlib"];
 
 const ROWS: &[Row] = &[
     Row { quick: true, ..row("null", &["elf", "kdump-zlib"]) },
-    row("null", &["vmcore", "zlib", "lzo", "snappy", "zstd", "zlib-d1", "elf17", "flat", "split"]),
     Row { la57: false, ..row("null", &["elf", "kdump-zlib"]) },
     row("load", &["elf", "kdump-zlib"]),
     row("deadlock", &["elf", "kdump-zlib"]),
@@ -59,6 +58,7 @@ const ROWS: &[Row] = &[
     row("softlockup", SMALL),
     row("stack", SMALL),
     row("bpf", &["elf", "kdump-zlib"]),
+    row("null", &["vmcore", "zlib", "lzo", "snappy", "zstd", "zlib-d1", "elf17", "flat", "split"]),
     row("kprobe", SMALL),
     row("optprobe", SMALL),
     row("ftraceprobe", SMALL),

@@ -1,6 +1,8 @@
 //! `cargo xtask lab`: the crash lab. `lab/README.md` describes it for its users.
 
 mod boot;
+mod check;
+mod compare;
 mod descriptor;
 mod format;
 mod guest;
@@ -10,6 +12,7 @@ mod place;
 mod qmp;
 mod scenario;
 mod suite;
+mod truth;
 
 use std::path::PathBuf;
 
@@ -36,6 +39,8 @@ enum Action {
     Boot(boot::BootArgs),
     /// Make the whole matrix of kernels, scenarios and formats; what exists is kept.
     All(matrix::AllArgs),
+    /// Compare what kdive says of the dumps with what their guests wrote down.
+    Check(check::CheckArgs),
     /// List the dumps.
     List,
     /// List the scenarios.
@@ -48,6 +53,7 @@ pub(crate) fn main(args: LabArgs) -> Result<()> {
         Action::Prepare(args) => kernel::prepare(&lab, &args),
         Action::Boot(args) => boot::main(&lab, &args),
         Action::All(args) => matrix::all(&lab, &args),
+        Action::Check(args) => check::check(&lab, &args),
         Action::List => matrix::list(&lab),
         Action::Scenarios => {
             scenario::print_table();
