@@ -28,6 +28,7 @@ pub mod select;
 mod set;
 mod settings;
 mod sink;
+mod sym;
 mod sys;
 
 pub use args::{Args, Opt};

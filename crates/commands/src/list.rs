@@ -9,6 +9,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::set::SET,
     &crate::sys::SYS,
     &crate::mod_cmd::MOD,
+    &crate::sym::SYM,
     &crate::foreach::FOREACH,
     &crate::alias::ALIAS,
     &crate::exit::EXIT,
