@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_damaged_link_is_no_head() {
-        // Behind the tail; all ones; a mask with a hole.
+        // Behind the tail; a mask with a hole.
         assert_eq!(head_of(VirtAddr(VMEMMAP), VMEMMAP + 0x41), None);
         assert_eq!(head_of(VirtAddr(VMEMMAP), !0x100 | TAIL), None);
     }

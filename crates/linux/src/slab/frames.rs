@@ -44,4 +44,10 @@ impl Frames {
         }
         answer
     }
+
+    /// How many answers are kept.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().filter_map(|shard| shard.read().ok()).map(|frames| frames.len()).sum()
+    }
 }

@@ -7,6 +7,7 @@
 
 mod cache;
 mod frames;
+mod kfence;
 
 use std::sync::{Arc, RwLock};
 
@@ -17,6 +18,7 @@ use rustc_hash::FxHashMap;
 use crate::pages::{Page, Pages};
 pub use cache::SlabCache;
 use frames::Frames;
+use kfence::Kfence;
 
 /// An object of a slab cache: what an address points into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Slab {
     pub start: VirtAddr,
     /// How many objects it has room for.
     pub objects: Field<u32>,
+    /// Where the only object of the page is, if KFENCE watches it.
+    pub guarded: Option<VirtAddr>,
     /// The cache.
     pub cache: Arc<SlabCache>,
 }
@@ -51,6 +55,9 @@ impl Slab {
     /// # Errors
     /// The cache's sizes are lacking.
     pub fn object_at(&self, address: VirtAddr) -> Field<Option<VirtAddr>> {
+        if self.guarded.is_some() {
+            return Ok(self.guarded);
+        }
         let (stride, pad) = (self.cache.stride()?, self.cache.pad.clone()?);
         // Where the slab's count is lacking the waste is taken for an object: at worst a wrong neighbour of the last one.
         let objects = self.objects.as_ref().map_or(u64::MAX, |&objects| objects.into());
@@ -84,6 +91,7 @@ pub struct SlabCaches {
 /// What is known of slabs: kept between questions.
 pub struct Slabs {
     pages: Arc<Pages>,
+    kfence: Option<Kfence>,
     frames: Frames,
     caches: RwLock<FxHashMap<VirtAddr, Arc<SlabCache>>>,
 }
@@ -95,10 +103,10 @@ impl Slabs {
     /// The kernel's slabs: set up on first use, then shared.
     #[must_use]
     pub fn find(kernel: &Kernel) -> Arc<Self> {
-        kernel.once(|kernel| Self {
-            pages: Pages::find(kernel),
-            frames: Frames::default(),
-            caches: RwLock::default(),
+        kernel.once(|kernel| {
+            let pages = Pages::find(kernel);
+            let kfence = Kfence::find(kernel, &pages.direct);
+            Self { pages, kfence, frames: Frames::default(), caches: RwLock::default() }
         })
     }
 
@@ -132,8 +140,8 @@ impl Slabs {
 
     fn slab_of(&self, kernel: &Kernel, pfn: Pfn) -> Field<Option<Arc<Slab>>> {
         self.frames.get_or_find(pfn, || match self.look_at(kernel, pfn) {
-            // No page structure is mapped there: the machine has no such frame.
-            Err(Lacks::Missing(Missing { why: Why::NotMapped { .. }, .. })) => Ok(None),
+            // No page structure is mapped there: the machine has no such frame. (Level 0: there are no page tables to tell.)
+            Err(Lacks::Missing(Missing { why: Why::NotMapped { level: 1.. }, .. })) => Ok(None),
             answer => answer,
         })
     }
@@ -169,7 +177,8 @@ impl Slabs {
             Some(objects) => (fields.s_mem?, objects.clone()),
             None => (self.pages.address_of(page.at)?, fields.objects),
         };
-        Ok(Some(Arc::new(Slab { at: page.at, start, objects, cache })))
+        let guarded = self.kfence.as_ref().and_then(|kfence| kfence.object_on(start.page_start()));
+        Ok(Some(Arc::new(Slab { at: page.at, start, objects, guarded, cache })))
     }
 
     /// The cache whose `struct kmem_cache` is at an address.
@@ -206,3 +215,6 @@ impl Slabs {
         Ok(caches)
     }
 }
+
+#[cfg(test)]
+mod tests;
