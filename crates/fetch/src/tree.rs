@@ -48,11 +48,15 @@ fn index(root: &Path) -> HashMap<String, Vec<PathBuf>> {
         }
     }
     for paths in by_name.values_mut() {
-        paths.sort_by_key(|path| {
-            (path.extension().is_none_or(|extension| extension != "debug"), path.clone())
-        });
+        paths.sort_by_key(|path| (!is_debug_file(path), path.clone()));
     }
     by_name
+}
+
+/// Red Hat and SUSE name them `.ko.debug`; Debian keeps the name, under `usr/lib/debug`.
+fn is_debug_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "debug")
+        || path.components().any(|part| part.as_os_str() == "debug")
 }
 
 /// The module that a file is of, with underscores: `snd-hda-intel.ko.xz` is of `snd_hda_intel`.
