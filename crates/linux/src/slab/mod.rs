@@ -25,7 +25,8 @@ use kfence::Kfence;
 pub struct SlabObject {
     /// The cache (`struct kmem_cache`).
     pub cache: VirtAddr,
-    /// Its name; `?` where it is not in the dump.
+    /// Its name; `?` where it is lacking ([`SlabCache::name`] says why). Kernels merge caches of like objects under the
+    /// name of the first, unless `slab_nomerge` is set.
     pub cache_name: Arc<str>,
     /// The slab that holds the object: its `struct slab`, before 5.17 its `struct page`.
     pub slab: VirtAddr,
