@@ -10,6 +10,7 @@
 
 mod alias;
 pub mod args;
+mod bt;
 mod buffer;
 mod command;
 mod cx;

@@ -6,6 +6,7 @@ use crate::command::Command;
 pub static COMMANDS: &[&Command] = &[
     &crate::log::LOG,
     &crate::ps::PS,
+    &crate::bt::BT,
     &crate::set::SET,
     &crate::sys::SYS,
     &crate::mod_cmd::MOD,

@@ -3,7 +3,7 @@
 use kdive_arch::x86_64::pt_regs::{self, PT_REGS_BYTES};
 use kdive_base::VirtAddr;
 use kdive_dump::CpuNote;
-use kdive_evidence::Registers;
+use kdive_evidence::{Register, Registers};
 use serde::Serialize;
 
 use crate::kernel::Kernel;
@@ -45,7 +45,12 @@ pub(crate) fn find(kernel: &Kernel) -> Vec<CpuRegisters> {
             if note.control.is_some() { RegistersSource::Hypervisor } else { RegistersSource::Kernel };
         let cpu = cpu_of(kernel, note, &cpus, &in_memory);
         if note.registers.ip().is_some() && !found.iter().any(|of| of.cpu == cpu) {
-            found.push(CpuRegisters { cpu, registers: note.registers.clone(), source });
+            let mut registers = note.registers.clone();
+            if source == RegistersSource::Hypervisor {
+                // No entry path saved these: the field that the note has for it means nothing.
+                registers.set(Register::OrigRax, None);
+            }
+            found.push(CpuRegisters { cpu, registers, source });
         }
     }
     for (cpu, registers) in in_memory {

@@ -87,6 +87,20 @@ impl Kernel {
         }
     }
 
+    /// Where a task stood: the registers of the processor that ran it, or where it was switched out.
+    pub fn start_of(&self, task: VirtAddr) -> Field<Start> {
+        match self.cpu_running(task) {
+            Some(cpu) => self.start_of_running(task, cpu),
+            None => self.start_of_sleeping(task),
+        }
+    }
+
+    /// Whether an address lies in code: of the kernel, of a module, or generated.
+    #[must_use]
+    pub fn is_code(&self, ip: VirtAddr) -> bool {
+        self.code_rules().is_code(ip)
+    }
+
     /// Where a task that does not run was switched out.
     pub fn start_of_sleeping(&self, task: VirtAddr) -> Field<Start> {
         let fields: TaskFields = self.load(task);

@@ -31,7 +31,7 @@ impl CodeRules {
         Self { code: code_ranges(kernel), trampolines: Trampolines::find(kernel), cache: Default::default() }
     }
 
-    fn is_code(&self, ip: VirtAddr) -> bool {
+    pub(crate) fn is_code(&self, ip: VirtAddr) -> bool {
         let end = self.code.partition_point(|range| range.start <= ip);
         end.checked_sub(1).and_then(|at| self.code.get(at)).is_some_and(|range| range.contains(&ip))
     }
