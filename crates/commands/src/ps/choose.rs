@@ -4,6 +4,7 @@ use kdive_linux::tasks::{Task, Tasks};
 use rustc_hash::FxHashSet;
 
 use crate::args::{Args, UsageError};
+use crate::cx::Cx;
 use crate::select::Selector;
 
 /// Scheduling policies by number (include/uapi/linux/sched.h). 4 was reserved and never used.
@@ -51,7 +52,7 @@ impl Filter {
     }
 
     /// Whether a task is wanted. What is not known of it does not count against it.
-    pub(super) fn holds(&self, tasks: &Tasks, task: &Task) -> bool {
+    pub(super) fn holds(&self, cx: &Cx, tasks: &Tasks, task: &Task) -> bool {
         let kernel = self.kernel.is_none_or(|wanted| task.is_kernel_thread().is_none_or(|is| is == wanted));
         let leader = !self.leaders || task.is_group_leader().unwrap_or(true);
         let policy = self
@@ -59,7 +60,7 @@ impl Filter {
             .as_ref()
             .is_none_or(|wanted| task.policy.as_ref().map_or(true, |policy| wanted.contains(policy)));
         let idle = !self.no_idle || !tasks.is_idle(task);
-        kernel && leader && policy && idle && (!self.active || tasks.is_active(task))
+        kernel && leader && policy && idle && (!self.active || cx.is_active(tasks, task))
     }
 }
 

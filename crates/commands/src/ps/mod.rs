@@ -95,8 +95,13 @@ fn once(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError
     for lacks in &tasks.incomplete {
         cx.lacks(lacks, "list of tasks", String::new);
     }
+    for processor in tasks.processors() {
+        if let Err(lacks) = &processor.current {
+            cx.lacks(lacks, "what a processor ran", || format!("CPU {}", processor.cpu));
+        }
+    }
     let (chosen, unknown) = choose::named(&tasks, &args.operands)?;
-    let chosen: Vec<&Task> = chosen.into_iter().filter(|task| filter.holds(&tasks, task)).collect();
+    let chosen: Vec<&Task> = chosen.into_iter().filter(|task| filter.holds(cx, &tasks, task)).collect();
     self::show(cx, args, show, &tasks, &chosen, out)?;
     match unknown {
         Some(word) => Err(CommandError::NotFound {
@@ -111,7 +116,7 @@ fn per_task(cx: &mut Cx, args: &Args, task: &Task, out: &mut dyn Sink) -> Result
     let show = Show::parse(args)?;
     let filter = Filter::parse(args)?;
     let tasks = Tasks::find(&cx.kernel);
-    if !filter.holds(&tasks, task) {
+    if !filter.holds(cx, &tasks, task) {
         return Ok(());
     }
     self::show(cx, args, show, &tasks, &[task], out)

@@ -7,6 +7,7 @@ use kdive_base::VirtAddr;
 use kdive_linux::mm::MmLoader;
 use kdive_linux::system::present_pages;
 use kdive_linux::tasks::{State, Task, Tasks};
+use kdive_target::os::CpuMask;
 use kdive_target::{Field, Kernel, Text};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -57,6 +58,9 @@ fn user_memory(task: &Task) -> Option<VirtAddr> {
 pub(super) struct Row {
     /// Whether a processor ran it.
     active: bool,
+    /// It is active on a processor that was offline, and those are to be hidden (`set offline hide`).
+    #[serde(skip)]
+    hidden: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,7 +109,11 @@ impl Render for Row {
     type View = Columns;
 
     fn render(&self, columns: &Columns, out: &mut dyn fmt::Write) -> fmt::Result {
-        let mark = if self.active { '>' } else { ' ' };
+        let mark = match (self.active, self.hidden) {
+            (true, true) => '-',
+            (true, false) => '>',
+            (false, _) => ' ',
+        };
         let (pid, ppid, cpu) = (Known(self.pid), Known(self.ppid), Known(self.cpu));
         write!(out, "{mark}{pid:>8} {ppid:>7} {cpu:>3}  ")?;
         match (columns.stack_pointer, self.stack_pointer) {
@@ -136,6 +144,8 @@ impl Render for Row {
 struct Machine {
     usage: FxHashMap<VirtAddr, Usage>,
     pages: Option<u64>,
+    /// The processors that were running, where tasks of the others are marked apart.
+    online: Option<CpuMask>,
 }
 
 /// Lists tasks, a line each.
@@ -152,7 +162,9 @@ pub(super) fn show(
     }
     let kernel = cx.kernel.clone();
     let pages = cx.known(present_pages(&kernel), "%MEM", String::new);
-    let machine = Machine { usage: usage(&kernel, tasks, chosen), pages };
+    let hide = cx.settings.variables.get("offline").is_some_and(|value| value == "hide");
+    let online = kernel.cpus().ok().filter(|_| hide).and_then(|cpus| cpus.online.clone().ok());
+    let machine = Machine { usage: usage(&kernel, tasks, chosen), pages, online };
     for (index, task) in chosen.iter().enumerate() {
         if index % 256 == 0 {
             cx.cancel.check()?;
@@ -165,7 +177,7 @@ pub(super) fn show(
 
 fn row(cx: &mut Cx, columns: Columns, tasks: &Tasks, task: &Task, machine: &Machine) -> Row {
     let place = || format!("task {}", task.at);
-    let active = tasks.is_active(task);
+    let active = cx.is_active(tasks, task);
     let mut known = |lacks: Field<()>, what: &str| {
         if let Err(lacks) = lacks {
             cx.lacks(&lacks, what, place);
@@ -214,6 +226,11 @@ fn row(cx: &mut Cx, columns: Columns, tasks: &Tasks, task: &Task, machine: &Mach
         |(resident, pages): (u64, u64)| resident as f64 * 100.0 / pages.saturating_mul(PAGE_KB) as f64;
     Row {
         active,
+        hidden: active
+            && machine
+                .online
+                .as_ref()
+                .is_some_and(|online| task.cpu.as_ref().is_ok_and(|cpu| !online.contains(*cpu))),
         pid: task.pid.clone().ok(),
         ppid,
         cpu: task.cpu.clone().ok(),
@@ -278,6 +295,7 @@ mod tests {
     fn row() -> Row {
         Row {
             active: true,
+            hidden: false,
             pid: Some(125),
             ppid: Some(1),
             cpu: Some(0),

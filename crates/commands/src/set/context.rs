@@ -78,8 +78,7 @@ fn role(cx: &Cx, tasks: &Tasks, task: &Task) -> Option<Role> {
             matches!(panic_message(&cx.kernel), Ok(Some(said)) if said.text.to_lowercase().contains("sysrq"));
         return Some(if asked { Role::Sysrq } else { Role::Panic });
     }
-    let marked = cx.settings.active.values().any(|at| *at == task.at);
-    (marked || tasks.is_active(task)).then_some(Role::Active)
+    cx.is_active(tasks, task).then_some(Role::Active)
 }
 
 impl Render for Context {

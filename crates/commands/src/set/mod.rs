@@ -89,11 +89,24 @@ fn not_a_task(word: &str) -> CommandError {
     }
 }
 
+impl Cx {
+    /// The task that a processor ran: what the user says with `set -a`, else what the kernel says.
+    pub(crate) fn ran<'t>(&self, tasks: &'t Tasks, cpu: u32) -> Option<&'t Task> {
+        let marked = self.settings.active.get(&cpu).and_then(|at| tasks.at(*at));
+        marked.or_else(|| tasks.on_cpu(cpu))
+    }
+
+    /// Whether a processor ran the task.
+    pub(crate) fn is_active(&self, tasks: &Tasks, task: &Task) -> bool {
+        let marked = self.settings.active.values().any(|at| *at == task.at);
+        let cpu = task.cpu.as_ref().ok().filter(|cpu| self.settings.active.contains_key(cpu));
+        marked || cpu.is_none() && tasks.is_active(task)
+    }
+}
+
 fn on_cpu<'t>(cx: &Cx, tasks: &'t Tasks, cpu: &str) -> Result<&'t Task, CommandError> {
     let number: u32 = cpu.parse().map_err(|_| UsageError::new("set", format!("{cpu} is not a processor's number")))?;
-    let marked = cx.settings.active.get(&number).and_then(|at| tasks.at(*at));
-    marked
-        .or_else(|| tasks.on_cpu(number))
+    cx.ran(tasks, number)
         .ok_or_else(|| CommandError::not_found(format!("set: what CPU {number} ran is not known")))
 }
 

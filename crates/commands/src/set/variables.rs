@@ -96,6 +96,7 @@ impl Variable {
                 let vmlinux = cx.kernel.options().debuginfo.vmlinux.as_ref();
                 vmlinux.map_or(self.default, |vmlinux| &vmlinux.name).to_owned()
             }
+            ("dumpfile", None) => cx.kernel.facts().files.join(" "),
             (_, None) => self.default.to_owned(),
         }
     }

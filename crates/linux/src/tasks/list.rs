@@ -25,13 +25,35 @@ pub struct RunQueue {
     pub clock: Field<u64>,
 }
 
-/// One processor and its run queue.
+/// One processor: its run queue, and what it ran.
 #[derive(Clone, Debug)]
 pub struct Processor {
     /// Its number.
     pub cpu: u32,
     /// Its run queue.
     pub queue: Field<RunQueue>,
+    /// The task on it.
+    pub current: Field<VirtAddr>,
+}
+
+impl Processor {
+    fn new(kernel: &Kernel, cpu: u32, queue: Field<RunQueue>) -> Self {
+        let current = queue.clone().and_then(|queue| queue.curr);
+        let current = current.or_else(|lacks| current_task(kernel, cpu).map_err(|_| lacks));
+        let current = current.and_then(|at| match at.is_null() {
+            true => Err(Lacks::unavailable(format_args!("CPU {cpu} ran nothing"))),
+            false => Ok(at),
+        });
+        Self { cpu, queue, current }
+    }
+}
+
+/// What the processor itself calls `current`: a per-CPU variable, which 6.2 to 6.14 kept in `struct pcpu_hot`.
+fn current_task(kernel: &Kernel, cpu: u32) -> Field<VirtAddr> {
+    let at = kernel.per_cpu("current_task", cpu).or_else(|_| {
+        Ok::<_, Lacks>(kernel.per_cpu("pcpu_hot", cpu)?.add(kernel.offset_of("pcpu_hot", "current_task")?))
+    })?;
+    Ok(kernel.memory().pointer(at)?)
 }
 
 /// All tasks of a kernel.
@@ -126,13 +148,13 @@ impl Tasks {
     #[must_use]
     pub fn on_cpu(&self, cpu: u32) -> Option<&Task> {
         let processor = self.processors.iter().find(|of| of.cpu == cpu)?;
-        self.at(processor.queue.as_ref().ok()?.curr.clone().ok()?)
+        self.at(*processor.current.as_ref().ok()?)
     }
 
     /// Whether a processor ran the task.
     #[must_use]
     pub fn is_active(&self, task: &Task) -> bool {
-        self.processors.iter().any(|of| of.queue.as_ref().is_ok_and(|queue| queue.curr == Ok(task.at)))
+        self.processors.iter().any(|of| of.current == Ok(task.at))
     }
 
     /// The threads of a task's group, itself included, in the order of the list.
@@ -154,8 +176,7 @@ impl Tasks {
 
 /// What processors run: tasks even where the list is broken before them.
 fn running(processors: &[Processor]) -> impl Iterator<Item = VirtAddr> {
-    let current = processors.iter().filter_map(|of| of.queue.as_ref().ok()?.curr.clone().ok());
-    current.filter(|at| !at.is_null())
+    processors.iter().filter_map(|of| of.current.clone().ok())
 }
 
 /// Adds the tasks that were found by their pids; a task that is not in the dump itself gets at least that.
@@ -179,7 +200,8 @@ fn processors(kernel: &Kernel) -> Field<Vec<Processor>> {
     let symbol = kernel.symbol("runqueues");
     let loader = kernel.loader::<RunQueue>();
     let queue = |cpu| Ok(loader.load(cpus.per_cpu(symbol.clone()?, cpu)?));
-    Ok(mask.iter().filter(|cpu| *cpu < cpus.limit).map(|cpu| Processor { cpu, queue: queue(cpu) }).collect())
+    let all = mask.iter().filter(|cpu| *cpu < cpus.limit);
+    Ok(all.map(|cpu| Processor::new(kernel, cpu, queue(cpu))).collect())
 }
 
 /// The idle task of each processor: `rq.idle`, else the per-CPU variable `idle_threads`, else `init_task` for the first.

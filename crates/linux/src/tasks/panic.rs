@@ -74,9 +74,7 @@ fn stack_panics(kernel: &Kernel, task: &Task) -> bool {
     words.chunks_exact(8).filter_map(|word| word.try_into().ok().map(u64::from_le_bytes)).any(|word| {
         // Cheap first: the functions are a few KiB long at most.
         let near = fatal.iter().any(|start| VirtAddr(word).since(*start) < 0x1000);
-        near && kernel
-            .place(VirtAddr(word))
-            .is_some_and(|place| FATAL.iter().any(|name| *name == &*place.symbol.name))
+        near && kernel.place(VirtAddr(word)).is_some_and(|place| FATAL.contains(&place.symbol.name))
     })
 }
 
