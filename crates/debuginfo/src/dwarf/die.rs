@@ -13,6 +13,14 @@ use crate::names::safe_name;
 /// Longest chain of abstract origins and specifications that is followed; real ones have two links.
 const MOST_LINKS: usize = 8;
 
+/// The number of a source file; 0 for what is none.
+pub(super) fn file_number(file: &Value<'_>) -> u64 {
+    match *file {
+        Value::FileIndex(number) => number,
+        ref value => value.udata_value().unwrap_or(0),
+    }
+}
+
 /// An entry with the unit that it is in.
 pub(super) struct Die<'a> {
     pub(super) info: Arc<UnitInfo>,

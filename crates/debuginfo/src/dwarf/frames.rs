@@ -96,10 +96,7 @@ pub(super) fn die_in<'a>(dwarf: &Dwarf<'a>, info: &Arc<UnitInfo>, at: UnitOffset
 }
 
 fn call_site<'a>(dwarf: &Dwarf<'a>, die: &Die<'a>, files: &Files<'a>) -> Option<SourceLine> {
-    let file = match die.attr(dw::DW_AT_call_file)? {
-        super::sections::Value::FileIndex(file) => file,
-        value => value.udata_value()?,
-    };
+    let file = die::file_number(&die.attr(dw::DW_AT_call_file)?);
     let line = die.unsigned(dw::DW_AT_call_line).unwrap_or(0);
     files.source(dwarf, file, line, die.unsigned(dw::DW_AT_call_column).unwrap_or(0))
 }

@@ -12,6 +12,7 @@ use rustc_hash::{FxHashSet, FxHasher};
 
 use super::DwarfFile;
 use super::die;
+use super::lines::line_program;
 use super::sections::{Dwarf, Slice, Unit, Value};
 use super::units::UnitInfo;
 use super::walk::{Head, Walk, sibling_of};
@@ -81,6 +82,7 @@ impl DwarfFile {
             dwarf: &dwarf,
             strings: self.sections.slice(SectionId::DebugStr).slice(),
             info: self.sections.slice(SectionId::DebugInfo).slice(),
+            own_files: Vec::new(),
             seen: FxHashSet::default(),
             found: Vec::new(),
         };
@@ -129,15 +131,18 @@ struct Marks<'a> {
     column: u64,
     bytes: u64,
     declared: bool,
+    /// Declared in the unit's own file: a `.c` file that another one includes may mean other things there.
+    own_file: bool,
     specification: Option<usize>,
     sibling: Option<UnitOffset>,
 }
 
 impl<'a> Marks<'a> {
-    fn take(&mut self, info: &UnitInfo, attribute: &Attribute<Slice<'a>>) {
+    fn take(&mut self, info: &UnitInfo, own: &[u64], attribute: &Attribute<Slice<'a>>) {
         let number = || attribute.value().udata_value().unwrap_or(0);
         match attribute.name() {
             dw::DW_AT_name => self.name = Some(attribute.value()),
+            dw::DW_AT_decl_file => self.own_file = own.contains(&die::file_number(&attribute.value())),
             dw::DW_AT_decl_line => self.line = number(),
             dw::DW_AT_decl_column => self.column = number(),
             dw::DW_AT_byte_size => self.bytes = number(),
@@ -149,11 +154,29 @@ impl<'a> Marks<'a> {
     }
 }
 
+/// The numbers of the unit's own file (6.2.4): 1 up to version 4, and in version 5 whatever is the same as 0.
+fn own_files(dwarf: &Dwarf<'_>, info: &UnitInfo) -> Vec<u64> {
+    let Some(program) = line_program(dwarf, info) else { return Vec::new() };
+    let header = program.header();
+    if header.version() < 5 {
+        return vec![1];
+    }
+    let files = header.file_names();
+    let same = |file: &gimli::FileEntry<Slice<'_>>| {
+        files.first().is_some_and(|own| {
+            own.path_name() == file.path_name() && own.directory_index() == file.directory_index()
+        })
+    };
+    (0_u64..).zip(files).filter(|(_, file)| same(file)).map(|(number, _)| number).collect()
+}
+
 /// One thread's share of the indexing.
 struct Pass<'p, 'a> {
     dwarf: &'p Dwarf<'a>,
     strings: &'a [u8],
     info: &'a [u8],
+    /// Of the unit at hand.
+    own_files: Vec<u64>,
     seen: FxHashSet<u64>,
     found: Vec<Found>,
 }
@@ -164,6 +187,7 @@ impl<'a> Pass<'_, 'a> {
         if !info.is_c {
             return None;
         }
+        self.own_files = own_files(self.dwarf, &info);
         let unit = info.unit(self.dwarf)?;
         let mut walk = Walk::new(&unit, unit.header.root_offset())?;
         let root = walk.next()?;
@@ -196,7 +220,7 @@ impl<'a> Pass<'_, 'a> {
         tag: Tag,
     ) -> Option<()> {
         let mut marks = Marks::default();
-        walk.each(head, |attribute| marks.take(info, attribute))?;
+        walk.each(head, |attribute| marks.take(info, &self.own_files, attribute))?;
         let entry = u32::try_from(info.offset.checked_add(head.at.0)?).ok()?;
         let name = match marks.name {
             None => self.specified_name(info, unit, &marks),
@@ -263,7 +287,7 @@ impl<'a> Pass<'_, 'a> {
                 None => hasher.write_u8(0),
             }
         }
-        (marks.declared, marks.line, marks.column, marks.bytes).hash(&mut hasher);
+        (marks.declared, marks.own_file, marks.line, marks.column, marks.bytes).hash(&mut hasher);
         hasher.finish()
     }
 

@@ -95,7 +95,11 @@ fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(0)
 }
 
-fn line_program<'a>(dwarf: &Dwarf<'a>, info: &UnitInfo) -> Option<gimli::IncompleteLineProgram<Slice<'a>>> {
+/// A unit's line program.
+pub(super) fn line_program<'a>(
+    dwarf: &Dwarf<'a>,
+    info: &UnitInfo,
+) -> Option<gimli::IncompleteLineProgram<Slice<'a>>> {
     let unit = info.unit(dwarf)?;
     let root = unit.entry(unit.header.root_offset()).ok()?;
     let text = |name| dwarf.attr_string(&unit, root.attr_value(name)?).ok();

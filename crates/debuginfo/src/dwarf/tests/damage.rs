@@ -39,6 +39,7 @@ fn ask(bytes: Vec<u8>, placement: impl Fn(&ElfFile) -> Placement, here: VirtAddr
     for address in [here, VirtAddr(0), VirtAddr(u64::MAX)] {
         let _ = file.frames(address);
         let _ = file.locals(address, &Zeros);
+        let _ = file.caller(address, &Zeros, &[3, 6]);
     }
     let types = Types::new(8).with(|unit| DwarfTypes::new(file, unit, None, Names::All));
     for tag in [Tag::Struct, Tag::Union, Tag::Enum, Tag::Typedef, Tag::Base, Tag::Function, Tag::Variable] {

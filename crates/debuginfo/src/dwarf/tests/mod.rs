@@ -1,5 +1,6 @@
 //! DWARF of a program that is compiled here, held against what the program prints about itself.
 
+mod callers;
 mod damage;
 mod lines;
 mod locals;

@@ -156,6 +156,19 @@ fn atomic_is_a_qualifier() {
     assert!(matches!(counter.as_deref(), Some(Type::Qualified { qualifier: Qualifier::Atomic, .. })));
 }
 
+/// A program of two source files.
+fn compiled(directory: &tempfile::TempDir, sources: [&str; 2]) -> Arc<DwarfFile> {
+    let compiled = Command::new(std::env::var("CC").unwrap_or_else(|_| "cc".into()))
+        .args(["-g", "-O0"])
+        .args(sources)
+        .args(["-o", "both"])
+        .current_dir(directory.path())
+        .status();
+    assert!(compiled.unwrap().success());
+    let bytes = std::fs::read(directory.path().join("both")).unwrap();
+    DwarfFile::open(ElfFile::parse(bytes.into()).unwrap(), Placement::Slid(0)).unwrap()
+}
+
 #[test]
 fn copies_in_several_units_are_one_type_and_others_are_told_apart() {
     let directory = tempfile::tempdir().unwrap();
@@ -172,14 +185,7 @@ fn copies_in_several_units_are_one_type_and_others_are_told_apart() {
         "two.c",
         "#include \"shared.h\"\nstruct mine { long x; };\nstruct shared three; struct mine four; enum way way2;\nstatic char local; char *q = &local; int other(void) { return in(); }\n",
     );
-    let compiled = Command::new(std::env::var("CC").unwrap_or_else(|_| "cc".into()))
-        .args(["-g", "-O0", "one.c", "two.c", "-o", "both"])
-        .current_dir(directory.path())
-        .status();
-    assert!(compiled.unwrap().success());
-    let bytes = std::fs::read(directory.path().join("both")).unwrap();
-    let file = DwarfFile::open(ElfFile::parse(bytes.into()).unwrap(), Placement::Slid(0)).unwrap();
-    let types = types(&file, Names::All);
+    let types = types(&compiled(&directory, ["one.c", "two.c"]), Names::All);
     assert!(types.find(Tag::Struct, "shared").is_ok());
     assert!(types.find(Tag::Function, "in").is_ok());
     assert_eq!(types.enumerator("DOWN").unwrap().1, 1);
@@ -192,4 +198,23 @@ fn copies_in_several_units_are_one_type_and_others_are_told_apart() {
     let mut count = 0;
     types.for_each_name(Tag::Struct, |name, _| count += usize::from(name == "shared"));
     assert_eq!(count, 1, "copies are kept");
+}
+
+#[test]
+fn a_source_file_that_another_one_includes_has_its_own_meaning_there() {
+    // As the kernel's compat_binfmt_elf.c includes binfmt_elf.c.
+    const PLAIN: &str = "
+        #ifndef KIND
+        #define KIND long
+        #define NAME main
+        #endif
+        struct info { KIND *x; };
+        int NAME(void) { struct info i = { 0 }; return i.x != 0; }
+    ";
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("plain.c", PLAIN);
+    write("compat.c", "#define KIND int\n#define NAME other\n#include \"plain.c\"\n");
+    let found = types(&compiled(&directory, ["plain.c", "compat.c"]), Names::All).find(Tag::Struct, "info");
+    assert!(matches!(found, Err(crate::types::Lookup::Ambiguous { .. })), "{found:?}");
 }
