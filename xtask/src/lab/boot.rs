@@ -10,13 +10,16 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::console::Console;
 use super::descriptor::Descriptor;
 use super::format::{self, Format, Maker};
 use super::place::{Kernel, Lab};
 use super::qmp::Qmp;
 use super::scenario::{self, End, Scenario};
+use super::truth::Truth;
 use crate::run;
 
+const QEMU: &str = "qemu-system-x86_64";
 const CPUS: u32 = 2;
 const POLL: Duration = Duration::from_millis(300);
 /// A system dumped alive, and a CPU that waits for its NMI, are left alone for a while first.
@@ -68,6 +71,11 @@ pub(crate) struct BootArgs {
     #[arg(long)]
     single_thread: bool,
 }
+
+/// The capture kernel's last word.
+const CAPTURED: &str = "LAB-CAPTURED";
+/// On a busy machine an emulated boot may fail before the guest gets to do anything.
+const TRIES: u32 = 3;
 
 /// A boot, and the dumps to take of it.
 pub(crate) struct Boot {
@@ -171,10 +179,16 @@ impl Boot {
         run::make_dir(&lab.dumps())?;
         let scratch = lab.scratch(&self.name)?;
         let started = Instant::now();
-        let result = self.run_in(lab, &scratch);
+        let mut result = self.run_in(lab, &scratch);
+        for _ in 1..TRIES {
+            let Err(error) = &result else { break };
+            eprintln!("{}: trying again: {error:#}", self.name);
+            run::fresh_dir(&scratch)?;
+            result = self.run_in(lab, &scratch);
+        }
         std::fs::remove_dir_all(&scratch)?;
-        let made = result
-            .with_context(|| format!("{} (console: {})", self.name, self.output(lab, "console").display()))?;
+        let console = self.output(lab, "console");
+        let made = result.with_context(|| format!("{} (console: {})", self.name, console.display()))?;
         println!("{}: {} in {:.1} s", self.name, made.join(" "), started.elapsed().as_secs_f64());
         Ok(())
     }
@@ -190,29 +204,16 @@ impl Boot {
                 bail!("{error:#}\n{}", run::tail(&words));
             }
         };
-        let mut made = Vec::new();
-        let panicked;
+        let mut console = Console::new(self.output(lab, "console"));
+        let (made, panicked);
         if self.is_captured() {
             panicked = true;
-            self.wait_for(&mut qmp, lab, |watch| watch.console.contains("LAB-CAPTURED"))?;
+            self.wait_for_capture(&mut qmp, &mut console)?;
             guest.0.wait()?;
             made = self.collect_captured(lab, scratch)?;
         } else {
-            panicked = self.wait_for_end(&mut qmp, lab)?;
-            qmp.execute("stop", json!({}))?;
-            let known = qmp.dump_formats()?;
-            for format in &self.formats {
-                let Maker::Qemu(qemu_name) = format.maker else { continue };
-                if !known.iter().any(|known| known == qemu_name) {
-                    eprintln!("SKIPPED: {}: this QEMU cannot write {qemu_name}", self.name);
-                    continue;
-                }
-                let path = lab.dumps().join(self.dump_name(format.name));
-                remove_if_there(&path)?;
-                qmp.dump(&path, qemu_name)?;
-                make_readable(&path)?;
-                made.push((format.name.to_string(), None, format.files(&self.dump_name(format.name))));
-            }
+            panicked = self.wait_for_end(&mut qmp, &mut console)?;
+            made = self.dump_from_outside(&mut qmp, lab)?;
             // The guest may be gone before it answers.
             let _ = qmp.execute("quit", json!({}));
             guest.0.wait()?;
@@ -258,7 +259,7 @@ impl Boot {
     fn captures(&self) -> impl Iterator<Item = (&str, &str, usize)> {
         let known = self.formats.iter().filter_map(|format| match format.maker {
             Maker::Capture { flags, files } => Some((format.name, flags, files)),
-            Maker::Qemu(_) => None,
+            Maker::Qemu { .. } => None,
         });
         known.chain(self.custom_flags.as_deref().map(|flags| ("custom", flags, 1)))
     }
@@ -267,15 +268,18 @@ impl Boot {
         let (console, truth) = (self.output(lab, "console"), self.output(lab, "truth"));
         // QEMU makes it late; an old one would be read meanwhile.
         File::create(&console)?;
-        let mut append =
-            format!("console=ttyS0 ignore_loglevel how={} panic=0 {}", self.scenario.name, self.append);
+        let mut append = format!(
+            "console=ttyS0 ignore_loglevel no_timer_check how={} panic=0 {}",
+            self.scenario.name, self.append
+        );
         if self.is_captured() {
             append += &format!(" crashkernel={CAPTURE_MEMORY}");
         }
         let thread = if self.single_thread { "single" } else { "multi" };
         let cpu = if self.la57 { "max" } else { "max,la57=off" };
-        let mut qemu =
-            run::command("qemu-system-x86_64", ["-display", "none", "-no-reboot", "-device", "vmcoreinfo"]);
+        // A lab that is killed takes its guest with it.
+        let mut qemu = run::command("setpriv", ["--pdeathsig", "KILL", QEMU]);
+        qemu.args(["-display", "none", "-no-reboot", "-device", "vmcoreinfo"]);
         qemu.args([
             "-accel",
             &format!("tcg,thread={thread}"),
@@ -299,53 +303,80 @@ impl Boot {
     }
 
     /// Waits for the scenario's end: did the kernel panic?
-    fn wait_for_end(&self, qmp: &mut Qmp, lab: &Lab) -> Result<bool> {
+    fn wait_for_end(&self, qmp: &mut Qmp, console: &mut Console) -> Result<bool> {
         let end = self.scenario.end;
         let panics = end != End::Alive;
         let stays = matches!(end, End::Alive | End::Either);
-        self.wait_for(qmp, lab, |watch| {
-            (panics && watch.panicked()) || (stays && watch.console.contains(watch.alive_marker))
+        let marker = if self.scenario.name == "idle" { "LAB-READY" } else { "LAB-LOADED" };
+        self.wait_for(qmp, console, |console| {
+            (panics && console.panicked()) || (stays && console.says(marker))
         })?;
-        let panicked = self.watch(lab).panicked();
-        sleep(if panicked { PANIC_SETTLE } else { SETTLE });
-        Ok(panicked || self.watch(lab).panicked())
+        sleep(if console.panicked() { PANIC_SETTLE } else { SETTLE });
+        console.refresh();
+        Ok(console.panicked())
     }
 
-    fn watch(&self, lab: &Lab) -> Watch {
-        let bytes = std::fs::read(self.output(lab, "console")).unwrap_or_default();
-        let alive_marker = if self.scenario.name == "idle" { "LAB-READY" } else { "LAB-LOADED" };
-        Watch { console: String::from_utf8_lossy(&bytes).into_owned(), alive_marker }
+    /// Waits for a capture kernel to write its dumps and power off.
+    fn wait_for_capture(&self, qmp: &mut Qmp, console: &mut Console) -> Result<()> {
+        self.wait_for(qmp, console, |console| console.says(CAPTURED) || console.panicked())?;
+        if !console.says(CAPTURED) {
+            bail!("no capture kernel, or it died too:\n{}", console.tail());
+        }
+        Ok(())
     }
 
-    fn wait_for(&self, qmp: &mut Qmp, lab: &Lab, is_over: impl Fn(&Watch) -> bool) -> Result<()> {
+    fn wait_for(
+        &self,
+        qmp: &mut Qmp,
+        console: &mut Console,
+        is_over: impl Fn(&Console) -> bool,
+    ) -> Result<()> {
         let start = Instant::now();
         // A capture kernel boots, and writes several dumps, after the end that patience is for.
         let patience = self.scenario.patience * if self.is_captured() { 4 } else { 1 };
-        let mut injected = false;
+        let mut waits_for_nmi = self.scenario.end == End::PanicByNmi;
         loop {
-            let watch = self.watch(lab);
-            if is_over(&watch) {
+            let is_alive = qmp.is_alive();
+            console.refresh();
+            if console.panicked() && !console.says("LAB-READY") {
+                bail!("the kernel died too early:\n{}", console.tail());
+            }
+            if is_over(console) {
                 return Ok(());
             }
-            if start.elapsed() > Duration::from_secs(patience.into()) {
-                bail!(
-                    "nothing happened in {patience} s; the console ends with\n{}",
-                    run::tail(&watch.console)
-                );
+            if !is_alive {
+                bail!("the guest has ended; the console ends with\n{}", console.tail());
             }
-            if self.scenario.end == End::PanicByNmi
-                && !injected
-                && watch.console.contains("crasher: waiting for an NMI")
-            {
+            if start.elapsed() > Duration::from_secs(patience.into()) {
+                bail!("nothing happened in {patience} s; the console ends with\n{}", console.tail());
+            }
+            if waits_for_nmi && console.says("crasher: waiting for an NMI") {
                 sleep(SETTLE);
                 qmp.execute("inject-nmi", json!({}))?;
-                injected = true;
-            }
-            if !qmp.is_alive() && !is_over(&self.watch(lab)) {
-                bail!("the guest has ended; the console ends with\n{}", run::tail(&watch.console));
+                waits_for_nmi = false;
             }
             sleep(POLL);
         }
+    }
+
+    /// QEMU's own dumps.
+    fn dump_from_outside(&self, qmp: &mut Qmp, lab: &Lab) -> Result<Vec<Made>> {
+        qmp.execute("stop", json!({}))?;
+        let known = qmp.dump_formats()?;
+        let mut made = Vec::new();
+        for format in &self.formats {
+            let Maker::Qemu { format: qemu_name, .. } = format.maker else { continue };
+            if !known.iter().any(|known| known == qemu_name) {
+                eprintln!("SKIPPED: {}: this QEMU cannot write {qemu_name}", self.name);
+                continue;
+            }
+            let path = lab.dumps().join(self.dump_name(format.name));
+            remove_if_there(&path)?;
+            qmp.dump(&path, qemu_name)?;
+            make_readable(&path)?;
+            made.push((format.name.to_string(), None, format.files(&self.dump_name(format.name))));
+        }
+        Ok(made)
     }
 
     /// Takes the capture kernel's files from its disk.
@@ -382,6 +413,7 @@ impl Boot {
     }
 
     fn describe(&self, lab: &Lab, made: Vec<Made>, panicked: bool) -> Result<Vec<String>> {
+        Truth::load(&self.output(lab, "truth"))?;
         let mut names = Vec::new();
         for (format, flags, files) in made {
             let kernel = &self.kernel;
@@ -416,18 +448,6 @@ impl Boot {
 
 /// A dump that was made: format, makedumpfile's flags, files.
 type Made = (String, Option<String>, Vec<String>);
-
-/// What the console says so far.
-struct Watch {
-    console: String,
-    alive_marker: &'static str,
-}
-
-impl Watch {
-    fn panicked(&self) -> bool {
-        self.console.contains("end Kernel panic")
-    }
-}
 
 /// Ends with the lab, whatever happens.
 struct Guest(Child);

@@ -13,6 +13,9 @@ const UPTIME_SLACK: f64 = 2.0;
 /// A system dumped alive is left alone for a while before.
 const ALIVE_SLACK: f64 = 8.0;
 
+/// Of a name in `task_struct.comm`, without its end mark.
+const COMM_LENGTH: usize = 15;
+
 /// The truth about one dump.
 pub(crate) struct Known<'a> {
     pub(crate) dump: &'a Descriptor,
@@ -47,7 +50,9 @@ pub(crate) fn sys(known: &Known<'_>, text: &str, ps: &str) -> Faults {
     for (field, fact) in
         [("RELEASE", "release"), ("VERSION", "version"), ("NODENAME", "nodename"), ("CPUS", "cpus")]
     {
-        let (found, wanted) = (fields.get(field).copied(), known.truth.fact(fact));
+        // `2 [OFFLINE: 1]`: a panic stops the other CPUs.
+        let found = fields.get(field).map(|value| value.split(" [OFFLINE").next().unwrap_or(value));
+        let wanted = known.truth.fact(fact);
         if found != wanted {
             faults.push(format!("{field} is {} instead of {}", show(found), show(wanted)));
         }
@@ -146,7 +151,9 @@ pub(crate) fn ps(known: &Known<'_>, text: &str) -> Faults {
 }
 
 fn wrong_row(thread: &Thread, row: &PsRow<'_>) -> Option<String> {
-    if row.name != thread.name {
+    // `/proc` has a kernel thread's full name, the task itself only its beginning.
+    let wanted: String = thread.name.chars().take(COMM_LENGTH).collect();
+    if row.name != wanted {
         return Some(format!("{} is called {} instead of {}", thread.tid, row.name, thread.name));
     }
     // Kernel threads, and whoever waits for a timer, may have been woken since.
@@ -195,9 +202,14 @@ pub(crate) fn modules(known: &Known<'_>, text: &str) -> Faults {
 }
 
 pub(crate) fn log(known: &Known<'_>, text: &str) -> Faults {
-    let found: BTreeSet<&str> = text.lines().map(str::trim_end).collect();
+    let found: BTreeSet<&str> = text.lines().map(str::trim).collect();
     let wanted = kernel_lines(known.console);
-    let missing: Vec<&&str> = wanted.iter().filter(|line| !found.contains(line.trim_end())).collect();
+    // The console repeats the time on each line of a message, the log indents those after the first.
+    let is_found = |line: &str| {
+        let continued = line.split_once("] ").map_or(line, |(_, text)| text);
+        found.contains(line.trim_end()) || found.contains(continued.trim())
+    };
+    let missing: Vec<&&str> = wanted.iter().filter(|line| !is_found(line)).collect();
     match missing.first() {
         None if wanted.is_empty() => vec!["the console has no kernel lines".into()],
         None => Faults::new(),

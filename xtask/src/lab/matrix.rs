@@ -52,13 +52,14 @@ const ROWS: &[Row] = &[
     row("hardirq", SMALL),
     row("softirq", SMALL),
     row("nested", SMALL),
-    row("ipi", SMALL),
     row("nmi", SMALL),
-    row("hardlockup", SMALL),
-    row("softlockup", SMALL),
     row("stack", SMALL),
     row("bpf", &["elf", "kdump-zlib"]),
     row("null", &["vmcore", "zlib", "lzo", "snappy", "zstd", "zlib-d1", "elf17", "flat", "split"]),
+    Row { once: true, ..row("big", &["elf", "kdump-zlib"]) },
+    row("ipi", SMALL),
+    row("hardlockup", SMALL),
+    row("softlockup", SMALL),
     row("kprobe", SMALL),
     row("optprobe", SMALL),
     row("ftraceprobe", SMALL),
@@ -79,15 +80,21 @@ const ROWS: &[Row] = &[
     Row { once: true, ..row("ascii", SMALL) },
     Row { once: true, ..row("oom", SMALL) },
     Row { once: true, ..row("slableak", SMALL) },
-    Row { once: true, ..row("big", &["elf", "kdump-zlib"]) },
 ];
 
 /// The kernel that rows of one kernel take.
 const ONCE_SERIES: &str = "6.12";
 
 impl Row {
-    fn boot(&self, kernel: &Kernel) -> Result<Boot> {
-        let formats = self.formats.iter().map(|name| format::find(name)).collect::<Result<Vec<_>>>()?;
+    fn boot(&self, kernel: &Kernel, qemu: (u64, u64)) -> Result<Boot> {
+        let mut formats = self.formats.iter().map(|name| format::find(name)).collect::<Result<Vec<_>>>()?;
+        formats.retain(|format| {
+            let is_known = format.is_known_to(qemu);
+            if !is_known {
+                eprintln!("SKIPPED: {}: QEMU {}.{} is too old for it", format.name, qemu.0, qemu.1);
+            }
+            is_known
+        });
         let mut boot = Boot::new(kernel.clone(), scenario::find(self.scenario)?, formats);
         boot.la57 = self.la57;
         boot.name = boot.default_name();
@@ -103,6 +110,7 @@ pub(crate) fn all(lab: &Lab, args: &AllArgs) -> Result<()> {
     }
     let once = kernels.iter().rfind(|kernel| kernel.series == ONCE_SERIES).or(kernels.last());
     let once = once.map(|kernel| kernel.release.clone());
+    let qemu = format::qemu_version()?;
     let start = Instant::now();
     let (mut made, mut kept, mut failed) = (0, 0, Vec::new());
     for row in ROWS.iter().filter(|row| row.quick || !args.quick) {
@@ -112,7 +120,7 @@ pub(crate) fn all(lab: &Lab, args: &AllArgs) -> Result<()> {
             if !wanted || (row.once && Some(&kernel.release) != once.as_ref()) {
                 continue;
             }
-            let boot = row.boot(kernel)?;
+            let boot = row.boot(kernel, qemu)?;
             if boot.is_done(lab) && !args.again {
                 kept += 1;
                 continue;

@@ -3,6 +3,7 @@
 mod boot;
 mod check;
 mod compare;
+mod console;
 mod descriptor;
 mod format;
 mod guest;

@@ -22,6 +22,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mkfs.ext4", "e2fsprogs"),
     ("debugfs", "e2fsprogs"),
     ("mkswap", "util-linux"),
+    ("setpriv", "util-linux"),
     ("cpio", "cpio"),
     ("gzip", "gzip"),
     ("xz", "xz-utils"),
