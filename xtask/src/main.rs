@@ -14,6 +14,8 @@ use clap::Parser;
 enum Chore {
     /// Boot stock kernels, break them in known ways, dump them, and check kdive against what is known.
     Lab(lab::LabArgs),
+    /// Measure kdive against crash and drgn.
+    Bench(lab::BenchArgs),
     /// Make the small dumps that the tests run on.
     Fixtures(fixtures::FixturesArgs),
 }
@@ -21,6 +23,7 @@ enum Chore {
 fn main() -> anyhow::Result<()> {
     match Chore::parse() {
         Chore::Lab(args) => lab::main(args),
+        Chore::Bench(args) => lab::bench(args),
         Chore::Fixtures(args) => fixtures::main(args),
     }
 }

@@ -99,7 +99,7 @@ pub(crate) fn check(lab: &Lab, args: &CheckArgs) -> Result<()> {
 }
 
 /// The program given, or this repository's own.
-fn program(given: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn program(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = given {
         return path.canonicalize().with_context(|| path.display().to_string());
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask lab`: the crash lab. `lab/README.md` describes it for its users.
 
+mod bench;
 mod boot;
 mod check;
 mod compare;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+pub(crate) use bench::{BenchArgs, main as bench};
 use place::Lab;
 
 #[derive(Args)]

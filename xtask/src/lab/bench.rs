@@ -1,0 +1,301 @@
+//! `cargo xtask bench`: kdive, crash and drgn on the same dumps, in one run, in one table.
+//!
+//! Each measurement is a fresh process: wall time and peak resident memory, the median of several runs after one that
+//! fills the page cache. crash and drgn are those of the lab's unstable suite, run inside its root directory.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use super::check;
+use super::descriptor::Descriptor;
+use super::guest::TOOLS_SUITE;
+use super::place::Lab;
+use crate::run;
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// Where the lab keeps its kernels and dumps.
+    #[arg(long, env = "KDIVE_LAB")]
+    dir: Option<PathBuf>,
+    /// The program to measure [default: target/release/kdive, built if it is not there].
+    #[arg(long)]
+    kdive: Option<PathBuf>,
+    /// Measured runs of each cell.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Only kdive.
+    #[arg(long)]
+    no_peers: bool,
+}
+
+/// A line of the table.
+struct Case {
+    about: &'static str,
+    dump: &'static str,
+    /// kdive gets the vmlinux too; the others cannot do without.
+    vmlinux: bool,
+    kdive: &'static [&'static str],
+    /// crash's commands, a line each.
+    crash: &'static str,
+    /// The same for drgn, as a program.
+    drgn: &'static str,
+}
+
+const KDUMP: &str = "6.12-null-kexec.zlib";
+
+const DRGN_BT: &str = "print(prog['init_uts_ns'].name); print(prog.crashed_thread().stack_trace())";
+
+const CASES: &[Case] = &[
+    Case {
+        about: "kdump, 512 MB guest: `sys`, `bt`, no vmlinux",
+        dump: KDUMP,
+        vmlinux: false,
+        kdive: &["sys", "bt"],
+        crash: "sys\nbt\n",
+        drgn: DRGN_BT,
+    },
+    Case {
+        about: "the same with a vmlinux",
+        dump: KDUMP,
+        vmlinux: true,
+        kdive: &["sys", "bt"],
+        crash: "sys\nbt\n",
+        drgn: DRGN_BT,
+    },
+    Case {
+        about: "kdump, 512 MB guest: `bt -l`, vmlinux",
+        dump: KDUMP,
+        vmlinux: true,
+        kdive: &["bt -l"],
+        crash: "bt -l\n",
+        drgn: "print(prog.crashed_thread().stack_trace())",
+    },
+    Case {
+        about: "ELF, 4 GB guest of 3,000 tasks: `foreach bt`",
+        dump: "6.12-big.elf",
+        vmlinux: false,
+        kdive: &["foreach bt"],
+        crash: "foreach bt\n",
+        drgn: DRGN_FOREACH_BT,
+    },
+    Case {
+        about: "flattened kdump of the same guest: `ps`",
+        dump: "6.12-big.kdump-zlib",
+        vmlinux: false,
+        kdive: &["ps"],
+        crash: "ps\n",
+        drgn: "from drgn.helpers.linux.pid import for_each_task\n\
+               for t in for_each_task(prog): print(t.pid.value_(), t.comm.string_().decode())",
+    },
+];
+
+const DRGN_FOREACH_BT: &str = "\
+from drgn.helpers.linux.pid import for_each_task
+for t in for_each_task(prog):
+    try:
+        print(prog.stack_trace(t))
+    except Exception as error:
+        print(error)
+";
+
+/// What a cell shows.
+struct Cost {
+    seconds: f64,
+    peak_mb: f64,
+}
+
+/// `cargo xtask bench`.
+pub(crate) fn main(args: BenchArgs) -> Result<()> {
+    let lab = Lab::open(args.dir)?;
+    let kdive = check::program(args.kdive.as_deref())?;
+    if run::find_program("time").is_none() {
+        bail!("peak memory is measured by GNU time: install the package `time`");
+    }
+    let dumps = Descriptor::all(&lab)?;
+    let peers = if args.no_peers { None } else { Peers::find(&lab) };
+    print_head(&args.runs, peers.as_ref());
+    for case in CASES {
+        let Some(dump) = dumps.iter().find(|dump| dump.name == case.dump) else {
+            eprintln!("SKIPPED: {}: no dump {}: run `cargo xtask lab all`", case.about, case.dump);
+            continue;
+        };
+        let bench = Bench { lab: &lab, case, dump, runs: args.runs };
+        let ours = bench.cost(|| bench.kdive(&kdive));
+        let theirs: Vec<Option<Cost>> = match &peers {
+            Some(peers) => vec![bench.cost(|| bench.crash(peers)), bench.cost(|| bench.drgn(peers))],
+            None => vec![None, None],
+        };
+        print_row(case, ours.as_ref(), &theirs);
+    }
+    Ok(())
+}
+
+fn print_head(runs: &usize, peers: Option<&Peers>) {
+    let (crash, drgn) = peers.map_or(("crash", "drgn"), |peers| (&*peers.crash, &*peers.drgn));
+    println!(
+        "Median of {runs} runs, a fresh process each, page cache warm: wall time, peak resident memory.\n"
+    );
+    println!("| | kdive | {crash} | {drgn} | crash : kdive | drgn : kdive |");
+    println!("|---|---|---|---|---|---|");
+}
+
+fn print_row(case: &Case, ours: Option<&Cost>, theirs: &[Option<Cost>]) {
+    let cell = |cost: Option<&Cost>| match cost {
+        Some(cost) => format!("{:.2} s, {:.0} MB", cost.seconds, cost.peak_mb),
+        None => "-".into(),
+    };
+    let ratio = |cost: &Option<Cost>| match (ours, cost) {
+        (Some(ours), Some(cost)) => format!("{:.1}", cost.seconds / ours.seconds),
+        _ => "-".into(),
+    };
+    let cells: Vec<String> = theirs.iter().map(|cost| cell(cost.as_ref())).collect();
+    let ratios: Vec<String> = theirs.iter().map(ratio).collect();
+    println!("| {} | {} | {} | {} |", case.about, cell(ours), cells.join(" | "), ratios.join(" | "));
+}
+
+/// crash and drgn, in the root directory of their suite.
+struct Peers {
+    root: PathBuf,
+    crash: String,
+    drgn: String,
+}
+
+/// Where the lab's directory appears inside the peers' root directory.
+const INSIDE: &str = "/lab";
+
+impl Peers {
+    fn find(lab: &Lab) -> Option<Self> {
+        let root = lab.chroot(TOOLS_SUITE);
+        let version = |program: &str| -> Result<String> {
+            let text = run::output(run::command("chroot", [&root]).args([program, "--version"]))?;
+            let line = text.lines().find(|line| !line.is_empty()).unwrap_or(program);
+            Ok(line.split(" (").next().unwrap_or(line).to_string())
+        };
+        match (version("crash"), version("drgn")) {
+            (Ok(crash), Ok(drgn)) => Some(Self { root, crash, drgn }),
+            (Err(error), _) | (_, Err(error)) => {
+                eprintln!("SKIPPED: crash and drgn: {error:#}");
+                None
+            }
+        }
+    }
+
+    /// A command inside, where the lab is mounted for as long as it runs.
+    fn command(&self, lab: &Lab, program: &str, args: &[String]) -> Command {
+        let script = "mkdir -p \"$1$2\" && mount --bind \"$0\" \"$1$2\" && root=$1 && shift 2 && exec chroot \"$root\" \"$@\"";
+        let mut command = run::command("unshare", ["--mount", "sh", "-c", script]);
+        command.arg(lab.dir()).arg(&self.root).args([INSIDE, program]).args(args);
+        command
+    }
+}
+
+/// One case on its dump.
+struct Bench<'a> {
+    lab: &'a Lab,
+    case: &'a Case,
+    dump: &'a Descriptor,
+    runs: usize,
+}
+
+impl Bench<'_> {
+    fn kdive(&self, program: &Path) -> Result<Command> {
+        let mut command = run::command(&program.to_string_lossy(), [""; 0]);
+        for line in self.case.kdive {
+            command.args(["-c", line]);
+        }
+        if self.case.vmlinux {
+            command.arg(self.lab.dir().join(&self.dump.vmlinux));
+        }
+        command.args(self.dump.paths(self.lab));
+        Ok(command)
+    }
+
+    fn inside(path: &str) -> String {
+        format!("{INSIDE}/{path}")
+    }
+
+    fn dump_inside(&self) -> Result<String> {
+        Ok(Self::inside(self.dump.files.first().context("a dump without files")?))
+    }
+
+    fn crash(&self, peers: &Peers) -> Result<Command> {
+        let script = "tmp/bench.crash";
+        run::make_dir(&self.lab.dir().join("tmp"))?;
+        std::fs::write(self.lab.dir().join(script), format!("{}exit\n", self.case.crash))?;
+        let args = ["-s", "--no_scroll", "-i"].map(String::from).into_iter();
+        let files = [Self::inside(script), Self::inside(&self.dump.vmlinux), self.dump_inside()?];
+        Ok(peers.command(self.lab, "crash", &args.chain(files).collect::<Vec<_>>()))
+    }
+
+    fn drgn(&self, peers: &Peers) -> Result<Command> {
+        let vmlinux = Self::inside(&self.dump.vmlinux);
+        let args =
+            ["-q", "--no-default-symbols", "-c", &self.dump_inside()?, "-s", &vmlinux, "-e", self.case.drgn];
+        Ok(peers.command(self.lab, "drgn", &args.map(String::from)))
+    }
+
+    /// The median of the runs; a failure is told, and is no number.
+    fn cost(&self, command: impl Fn() -> Result<Command>) -> Option<Cost> {
+        let mut seconds = Vec::new();
+        let mut peaks = Vec::new();
+        for number in 0..=self.runs {
+            match command().and_then(|command| measure(self.lab, &command)) {
+                // The first fills the page cache.
+                Ok(_) if number == 0 => {}
+                Ok(cost) => {
+                    seconds.push(cost.seconds);
+                    peaks.push(cost.peak_mb);
+                }
+                Err(error) => {
+                    eprintln!("SKIPPED: {}: {error:#}", self.case.about);
+                    return None;
+                }
+            }
+        }
+        Some(Cost { seconds: median(seconds)?, peak_mb: median(peaks)? })
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// Runs a command under GNU time, which knows the peak of what it ran.
+fn measure(lab: &Lab, command: &Command) -> Result<Cost> {
+    let report = lab.dir().join("tmp/bench.time");
+    run::make_dir(&lab.dir().join("tmp"))?;
+    let mut timed = run::command("time", ["-f", "%M", "-o"]);
+    timed.arg(&report).arg(command.get_program()).args(command.get_args());
+    timed.stdout(Stdio::null()).stderr(Stdio::piped());
+    let start = Instant::now();
+    let output = timed.output().with_context(|| run::describe(command))?;
+    let seconds = start.elapsed().as_secs_f64();
+    if !output.status.success() {
+        bail!(
+            "{}: {}\n{}",
+            run::describe(command),
+            output.status,
+            run::tail(&String::from_utf8_lossy(&output.stderr))
+        );
+    }
+    let text = std::fs::read_to_string(&report)?;
+    let kib: f64 =
+        text.lines().last().unwrap_or_default().trim().parse().context("no number from GNU time")?;
+    Ok(Cost { seconds, peak_mb: kib / 1024.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_not_the_mean() {
+        assert_eq!(median(vec![3.0, 1.0, 100.0]), Some(3.0));
+        assert_eq!(median(vec![]), None);
+    }
+}
