@@ -8,6 +8,8 @@ use kdive_linux::tasks::Task;
 use kdive_target::Text;
 use serde::Serialize;
 
+use crate::cx::Cx;
+
 /// Stands where a value is not known.
 pub(crate) const UNKNOWN: &str = "?";
 
@@ -40,12 +42,24 @@ pub(crate) struct TaskLine {
 }
 
 impl TaskLine {
+    /// The line about a task.
     pub(crate) fn new(task: &Task) -> Self {
         Self {
             pid: task.pid.clone().ok(),
             task: task.at,
             cpu: task.cpu.clone().ok(),
             command: task.comm.as_ref().ok().map(|Text(name)| name.clone()),
+        }
+    }
+
+    /// The line about a task; what it lacks is noted as a gap.
+    pub(crate) fn noted(cx: &mut Cx, task: &Task) -> Self {
+        let place = || format!("task {}", task.at);
+        Self {
+            pid: cx.known(task.pid.clone(), "PID", place),
+            task: task.at,
+            cpu: cx.known(task.cpu.clone(), "CPU", place),
+            command: cx.known(task.comm.clone(), "COMMAND", place).map(|Text(name)| name),
         }
     }
 }

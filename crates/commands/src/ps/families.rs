@@ -35,11 +35,11 @@ pub(super) fn parents(
     let mut blocks = Blocks::default();
     for task in chosen {
         cx.cancel.check()?;
-        let mut line = vec![TaskLine::new(task)];
+        let mut line = vec![TaskLine::noted(cx, task)];
         let mut seen = FxHashSet::from_iter([task.at]);
         let mut of = *task;
         while let Some(parent) = tasks.parent(of).filter(|parent| seen.insert(parent.at)) {
-            line.push(TaskLine::new(parent));
+            line.push(TaskLine::noted(cx, parent));
             of = parent;
         }
         if let Err(lacks) = &of.parent {
@@ -90,9 +90,15 @@ pub(super) fn children(
         cx.cancel.check()?;
         // The first idle task is its own parent.
         let own = tasks.all().iter().filter(|child| child.parent == Ok(task.at) && child.at != task.at);
-        let children = Some(own.map(TaskLine::new).collect());
+        let children = own.map(|child| TaskLine::noted(cx, child)).collect();
+        for child in tasks.all() {
+            if let Err(lacks) = &child.parent {
+                cx.lacks(lacks, "parent of a task", || format!("task {}", child.at));
+            }
+        }
         blocks.next(out)?;
-        out.row(&Family { task: TaskLine::new(task), children, threads: None }, &())?;
+        let family = Family { task: TaskLine::noted(cx, task), children: Some(children), threads: None };
+        out.row(&family, &())?;
     }
     Ok(())
 }
@@ -112,10 +118,14 @@ pub(super) fn groups(
         if !seen.insert(leader.at) {
             continue;
         }
-        let threads =
-            tasks.group(leader).filter(|thread| thread.at != leader.at).map(TaskLine::new).collect();
+        if let Err(lacks) = &leader.tgid {
+            cx.lacks(lacks, "thread group of a task", || format!("task {}", leader.at));
+        }
+        let others = tasks.group(leader).filter(|thread| thread.at != leader.at);
+        let threads = others.map(|thread| TaskLine::noted(cx, thread)).collect();
         blocks.next(out)?;
-        out.row(&Family { task: TaskLine::new(leader), children: None, threads: Some(threads) }, &())?;
+        let family = Family { task: TaskLine::noted(cx, leader), children: None, threads: Some(threads) };
+        out.row(&family, &())?;
     }
     Ok(())
 }

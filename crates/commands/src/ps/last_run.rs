@@ -88,13 +88,17 @@ pub(super) fn show(
 
 fn row(cx: &mut Cx, tasks: &Tasks, task: &Task) -> LastRun {
     let last_run = cx.known(task.last_run.clone(), "time of the last run", || format!("task {}", task.at));
-    let queue = || {
-        let cpu = task.cpu.as_ref().ok()?;
-        let processor = tasks.processors().iter().find(|processor| processor.cpu == *cpu)?;
-        processor.queue.as_ref().ok()?.clock.clone().ok()
-    };
-    let ago_ns = last_run.and_then(|time| Some(queue()?.saturating_sub(time)));
-    LastRun { task: TaskLine::new(task), state: tasks.bits.state(task), last_run, ago_ns }
+    let processor = |cpu: u32| tasks.processors().iter().find(|processor| processor.cpu == cpu);
+    let clock = task.cpu.as_ref().ok().and_then(|cpu| processor(*cpu)).and_then(|processor| {
+        let clock = processor.queue.clone().and_then(|queue| queue.clock);
+        cx.known(clock, "clock of a processor", || format!("CPU {}", processor.cpu))
+    });
+    let state = tasks.bits.state(task);
+    if let (None, Err(lacks)) = (state, &task.state) {
+        cx.lacks(lacks, "ST", || format!("task {}", task.at));
+    }
+    let ago_ns = last_run.zip(clock).map(|(time, now)| now.saturating_sub(time));
+    LastRun { task: TaskLine::noted(cx, task), state, last_run, ago_ns }
 }
 
 #[cfg(test)]

@@ -70,6 +70,12 @@ fn per_task(cx: &mut Cx, _args: &Args, task: &Task, out: &mut dyn Sink) -> Resul
 }
 
 fn show(cx: &mut Cx, out: &mut dyn Sink) -> Result<(), CommandError> {
+    let tasks = Tasks::find(&cx.kernel);
+    // Which task panicked can only be told where it is known what the processors ran.
+    let blind = tasks.processors().is_empty() || tasks.processors().iter().any(|of| of.current.is_err());
+    if let (None, true, Err(lacks)) = (cx.task, blind, &tasks.panic) {
+        cx.lacks(lacks, "the task that panicked", String::new);
+    }
     let task = select::current(cx)?;
     per_task(cx, &Args::default(), &task, out)
 }

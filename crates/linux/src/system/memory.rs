@@ -28,8 +28,10 @@ pub fn present_pages(kernel: &Kernel) -> Field<u64> {
 
 /// The `pglist_data` of each online node.
 fn nodes(kernel: &Kernel) -> Field<Vec<Field<VirtAddr>>> {
-    let Ok(table) = kernel.symbol("node_data") else {
-        return Ok(vec![kernel.symbol("contig_page_data")]);
+    let table = match kernel.symbol("node_data") {
+        Ok(table) => table,
+        // A kernel without NUMA has one node.
+        Err(lacks) => return Ok(vec![Ok(kernel.symbol("contig_page_data").map_err(|_| lacks)?)]),
     };
     let node = |index: u32| Ok(kernel.memory().pointer(table.add(u64::from(index).wrapping_mul(8)))?);
     Ok(online(kernel)?.iter().take_while(|node| *node < MAX_NODES).map(node).collect())

@@ -35,7 +35,7 @@ pub fn load_average(kernel: &Kernel) -> Field<[u64; 3]> {
 
 /// Processor speed in MHz (`cpu_khz`, arch/x86/kernel/tsc.c).
 pub fn mhz(kernel: &Kernel) -> Field<u32> {
-    match kernel.memory().u32(kernel.any_symbol(&["cpu_khz", "tsc_khz"])?)? {
+    match kernel.memory().u32(kernel.symbol("cpu_khz")?)? {
         0 => Err(Lacks::unavailable("the kernel did not measure its processor's speed")),
         khz => Ok(khz / 1000),
     }

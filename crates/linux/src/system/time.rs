@@ -41,7 +41,8 @@ impl Clock {
         for place in places(kernel) {
             match place.and_then(|at| Self::read(&kernel.load(at))) {
                 Ok(clock) => return Ok(clock),
-                Err(lacks) => why = why.or(Some(lacks)),
+                // What the last place lacks says most: the first are not there on other kernels.
+                Err(lacks) => why = Some(lacks),
             }
         }
         Err(why.unwrap_or_else(|| Lacks::unavailable("no timekeeper was found")))

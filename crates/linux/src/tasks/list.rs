@@ -86,7 +86,12 @@ impl Tasks {
             incomplete.push(lacks);
             Vec::new()
         });
+        let unknown_idle =
+            processors.iter().filter_map(|of| of.queue.clone().and_then(|queue| queue.idle).err());
         let mut list = idle_tasks(kernel, &loader, &processors);
+        if list.len() < processors.len() {
+            incomplete.extend(unknown_idle);
+        }
         let idle = list.len();
         let mut seen: FxHashSet<VirtAddr> = list.iter().map(|task| task.at).collect();
         let mut others = listed(kernel, &loader, &mut incomplete);
@@ -101,10 +106,17 @@ impl Tasks {
         others.retain(|task| seen.insert(task.at));
         others.sort_by_key(|task| task.pid.as_ref().copied().unwrap_or(i32::MAX));
         list.extend(others);
+        // One reason is enough where it is the kernel's and not a page's.
+        let mut reasons = Vec::new();
+        for lacks in incomplete {
+            if !reasons.contains(&lacks) {
+                reasons.push(lacks);
+            }
+        }
         let by_address = list.iter().enumerate().map(|(index, task)| (task.at, index)).collect();
         let bits = StateBits::of(kernel);
         let panic = Err(Lacks::unavailable("the panic task was not looked for"));
-        let mut tasks = Self { list, by_address, processors, idle, bits, incomplete, panic };
+        let mut tasks = Self { list, by_address, processors, idle, bits, incomplete: reasons, panic };
         tasks.panic = PanicTask::find(kernel, &tasks);
         tasks
     }

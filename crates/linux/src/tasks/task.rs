@@ -1,7 +1,7 @@
 //! One task (`include/linux/sched.h`).
 
 use kdive_base::VirtAddr;
-use kdive_target::{Bytes, Field, Kernel, Load, Loader, MemberAddress, Text};
+use kdive_target::{Bytes, Field, Kernel, Lacks, Load, Loader, MemberAddress, Text};
 
 /// `PF_KTHREAD`: a thread of the kernel. The bit has not moved since 2.6.27.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -80,7 +80,7 @@ pub struct Task {
     #[load(any("start_boottime", "real_start_time"))]
     pub start_boottime: Field<u64>,
     /// When it last came onto a processor, by that processor's scheduler clock, in nanoseconds.
-    #[load(any("sched_info.last_arrival", "last_run", "timestamp", "se.exec_start"))]
+    #[load(any("sched_info.last_arrival", "last_run", "timestamp"))]
     pub last_run: Field<u64>,
     /// When the scheduler last charged it for running, in nanoseconds.
     #[load(any("se.exec_start"))]
@@ -142,23 +142,38 @@ pub struct ThreadInfo {
 #[derive(Clone)]
 pub struct TaskLoader<'k> {
     task: Loader<'k, Task>,
-    /// Where `thread_info` lies at the foot of the stack instead of inside the task.
-    thread_info: Option<Loader<'k, ThreadInfo>>,
+    thread_info: InfoPlace<'k>,
+}
+
+/// Where `thread_info` lies.
+#[derive(Clone)]
+enum InfoPlace<'k> {
+    /// First in the task (`CONFIG_THREAD_INFO_IN_TASK`, 4.9 on x86): the two share an address.
+    Task,
+    /// At the foot of the stack, with a pointer back to the task.
+    Stack(Loader<'k, ThreadInfo>),
+    /// Neither can be told.
+    Unknown(Lacks),
 }
 
 impl<'k> TaskLoader<'k> {
     /// A loader bound to this kernel's layout.
     #[must_use]
     pub fn new(kernel: &'k Kernel) -> Self {
-        let embedded = kernel.offset_of("task_struct", "thread_info").is_ok();
-        Self { task: kernel.loader(), thread_info: (!embedded).then(|| kernel.loader()) }
+        let inside = kernel.offset_of("task_struct", "thread_info");
+        let thread_info = match (inside, kernel.offset_of("thread_info", "task")) {
+            (Ok(_), _) => InfoPlace::Task,
+            (Err(_), Ok(_)) => InfoPlace::Stack(kernel.loader()),
+            (Err(lacks), Err(_)) => InfoPlace::Unknown(lacks),
+        };
+        Self { task: kernel.loader(), thread_info }
     }
 
     /// The task at `at`. What the dump or the kernel lacks is a field that says so.
     #[must_use]
     pub fn load(&self, at: VirtAddr) -> Task {
         let mut task = self.task.load(at);
-        if let (Err(_), Some(loader), Ok(stack)) = (&task.cpu, &self.thread_info, &task.stack) {
+        if let (Err(_), InfoPlace::Stack(loader), Ok(stack)) = (&task.cpu, &self.thread_info, &task.stack) {
             task.cpu = loader.load(*stack).cpu;
         }
         task
@@ -166,10 +181,10 @@ impl<'k> TaskLoader<'k> {
 
     /// Address of the task's `thread_info`.
     pub fn thread_info(&self, task: &Task) -> Field<VirtAddr> {
-        match self.thread_info {
-            // `CONFIG_THREAD_INFO_IN_TASK` puts it first, so that the two share an address.
-            None => Ok(task.at),
-            Some(_) => task.stack.clone(),
+        match &self.thread_info {
+            InfoPlace::Task => Ok(task.at),
+            InfoPlace::Stack(_) => task.stack.clone(),
+            InfoPlace::Unknown(lacks) => Err(lacks.clone()),
         }
     }
 }
