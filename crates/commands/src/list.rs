@@ -11,6 +11,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::sys::SYS,
     &crate::mod_cmd::MOD,
     &crate::sym::SYM,
+    &crate::info::INFO,
     &crate::foreach::FOREACH,
     &crate::alias::ALIAS,
     &crate::exit::EXIT,
