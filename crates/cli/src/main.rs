@@ -48,8 +48,7 @@ fn main() -> ExitCode {
         opened.notes.iter().for_each(|note| report::note(note));
     }
     let interactive = matches!(cli.job, Job::Session) && io::stdin().is_terminal();
-    let mut runner =
-        Runner::new(opened.kernel, &opened.names, cli.json, interactive && io::stdout().is_terminal());
+    let mut runner = Runner::new(opened.kernel, cli.json, interactive && io::stdout().is_terminal());
     if cli.config
         && let Some(path) = config_file()
         && path.is_file()

@@ -13,16 +13,7 @@ use crate::args::OpenArgs;
 /// An opened dump, and what is worth knowing about it before the first command.
 pub(crate) struct Opened {
     pub(crate) kernel: Arc<Kernel>,
-    /// The files of the dump and the vmlinux, as they were given.
-    pub(crate) names: Names,
     pub(crate) notes: Vec<String>,
-}
-
-/// What the files are called that a session shows.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Names {
-    pub(crate) dump: String,
-    pub(crate) vmlinux: Option<String>,
 }
 
 /// Why there is no kernel.
@@ -32,7 +23,7 @@ pub(crate) enum OpenFailure {
     Files(#[from] FetchError),
     #[error(transparent)]
     Dump(#[from] kdive_dump::OpenError),
-    #[error(transparent)]
+    #[error("{0}\nhint: {}", next_step(.0))]
     Kernel(#[from] kdive_target::OpenError),
     #[error("{}: {source}", .path.display())]
     Read { path: PathBuf, source: std::io::Error },
@@ -48,10 +39,6 @@ pub(crate) fn open(args: &OpenArgs) -> Result<Opened, OpenFailure> {
     let vmcoreinfo = args.vmcoreinfo.as_ref().map(read).transpose()?;
     let overrides = Overrides { vmcoreinfo, phys_base: args.phys_base, kaslr: args.kaslr, cr3: args.cr3 };
     let Inputs { dump, vmlinux, system_map, debuginfo, mut notes } = inputs;
-    let names = Names {
-        dump: dump.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(" "),
-        vmlinux: vmlinux.as_ref().map(|file| file.name.clone()),
-    };
     let opened = kdive_dump::open(Input { files: dump }, &Hints { zero_excluded: args.zero_excluded })?;
     notes.extend(opened.facts.warnings.iter().cloned());
     let beside = vmlinux.as_ref().map(|file| PathBuf::from(&file.name));
@@ -64,9 +51,18 @@ pub(crate) fn open(args: &OpenArgs) -> Result<Opened, OpenFailure> {
         ..OpenOptions::default()
     };
     let kernel = Kernel::open(opened, options, Arc::new(artifacts))?;
-    Ok(Opened { kernel, names, notes })
+    Ok(Opened { kernel, notes })
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, OpenFailure> {
     std::fs::read(path).map_err(|source| OpenFailure::Read { path: path.clone(), source })
+}
+
+fn next_step(refused: &kdive_target::OpenError) -> &'static str {
+    match refused {
+        kdive_target::OpenError::WrongVmlinux { .. } => {
+            "give the vmlinux of the dump's build, or none; --force goes on with this one"
+        }
+        _ => "give another vmlinux, or none: most dumps need none",
+    }
 }

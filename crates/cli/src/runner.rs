@@ -10,7 +10,6 @@ use kdive_commands::line::{self, CommandLine, Line};
 use kdive_commands::{Closed, CommandError, Cx, Invocation, JsonSink, Sink, TextSink};
 use kdive_target::Kernel;
 
-use crate::open::Names;
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::report;
@@ -44,11 +43,11 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// `json`: every command gives its record. `paged`: long output goes through a pager.
-    pub(crate) fn new(kernel: Arc<Kernel>, names: &Names, json: bool, paged: bool) -> Self {
+    pub(crate) fn new(kernel: Arc<Kernel>, json: bool, paged: bool) -> Self {
         let bar = Arc::new(Bar::default());
         let mut cx = Cx::new(kernel);
-        let given = names.vmlinux.iter().map(|name| ("namelist", name)).chain([("dumpfile", &names.dump)]);
-        cx.settings.variables.extend(given.map(|(variable, name)| (variable.to_owned(), name.clone())));
+        let dump = cx.kernel.facts().files.join(" ");
+        cx.settings.variables.insert("dumpfile".to_owned(), dump);
         cx.progress = bar.clone();
         Self { cx, json, paged, bar, scripts: 0, failed: false, had_gaps: false }
     }
@@ -134,24 +133,14 @@ impl Runner {
         }
     }
 
-    /// The banner of a session: `sys`, and the task that a session begins with, in line with it.
+    /// The banner of a session: the machine, and the task that the session begins with.
     pub(crate) fn banner(&mut self) {
-        let context = self.text_of("set");
-        let mut text = format!("kdive {}\n\n{}", env!("CARGO_PKG_VERSION"), self.text_of("sys"));
-        text.extend(context.lines().map(|line| format!("     {line}\n")));
-        text.push('\n');
-        // Whatever goes wrong here goes wrong again in the first command, where it is told.
-        let _ = io::stdout().write_all(text.as_bytes());
+        let mut text = format!("kdive {}\n\n", env!("CARGO_PKG_VERSION")).into_bytes();
+        // Writing into memory does not fail, and what cannot be told is a gap.
+        let _ = kdive_commands::banner(&mut self.cx, &mut TextSink::new(&mut text));
+        text.push(b'\n');
+        let _ = io::stdout().write_all(&text);
         self.report_gaps();
-    }
-
-    /// What a command says; nothing where it fails.
-    fn text_of(&mut self, command: &str) -> String {
-        let mut text = Vec::new();
-        match kdive_commands::run(&mut self.cx, &[command.to_owned()], &mut TextSink::new(&mut text)) {
-            Ok(()) => String::from_utf8(text).unwrap_or_default(),
-            Err(_) => String::new(),
-        }
     }
 
     fn command(&mut self, line: CommandLine) -> Outcome {

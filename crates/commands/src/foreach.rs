@@ -30,12 +30,13 @@ pub(crate) static FOREACH: Command = Command {
 
 fn foreach(cx: &mut Cx, words: &[String], out: &mut dyn Sink) -> Result<(), CommandError> {
     let (filter, words) = Filter::parse(words, &cx.settings)?;
-    let jobs = jobs(cx, words)?;
     let tasks = Tasks::find(&cx.kernel);
+    // First: a mistyped command looks like a name of tasks.
+    let chosen: Vec<&Task> = filter.choose(&tasks)?;
+    let jobs = jobs(cx, words)?;
     for lacks in &tasks.incomplete {
         cx.lacks(lacks, "list of tasks", String::new);
     }
-    let chosen: Vec<&Task> = filter.choose(&tasks)?;
     // What is kept back is bounded: a few tasks' output for each thread.
     let batch = rayon::current_num_threads().saturating_mul(32).max(1);
     let mut writer = Writer { out, header: Vec::new(), started: false };

@@ -29,6 +29,7 @@ fn repeat(cx: &mut Cx, words: &[String], out: &mut dyn Sink) -> Result<(), Comma
     let invocation = Invocation::find(words, &cx.settings)?;
     loop {
         invocation.run(cx, out)?;
+        out.flush()?;
         cx.cancel.check()?;
         pause(delay, &cx.cancel)?;
     }

@@ -66,6 +66,11 @@ pub trait Sink {
         record: &dyn ToJson,
         text: &dyn Fn(&mut dyn fmt::Write) -> fmt::Result,
     ) -> Result<(), Closed>;
+
+    /// Lets the reader have what was taken so far: before a pause.
+    fn flush(&mut self) -> Result<(), Closed> {
+        Ok(())
+    }
 }
 
 /// The calls that commands make.
@@ -132,6 +137,10 @@ impl<W: io::Write> Sink for TextSink<W> {
         text(&mut self.line).map_err(io::Error::other)?;
         self.out.write_all(self.line.as_bytes())?;
         Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Closed> {
+        Ok(self.out.flush()?)
     }
 }
 
