@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kdive_arch::x86_64::stacks::Stack;
-use kdive_base::VirtAddr;
+use kdive_base::{PAGE_SIZE, VirtAddr};
 use kdive_linux::tasks::{Task, Tasks};
 use kdive_target::unwind::End;
 use kdive_target::{Field, Kernel};
@@ -214,13 +214,23 @@ fn overflow(cx: &mut Cx, tasks: &Tasks, task: &Task) -> Option<Overflow> {
     let stack = cx.known(stack(&kernel, task), "stack of a task", || super::place(task))?;
     let mark = kernel.memory().pointer(stack.low).map_err(Into::into);
     let mark = cx.known(mark, "end of a stack", || super::place(task)).filter(|mark| mark.0 != END_MAGIC);
-    // A running task has no saved stack pointer, and the first task's stack is made by the linker: it has no mark.
+    // The first task's stack is made by the linker and may have no mark.
     let is_idle = tasks.is_idle(task);
-    let sp = task.sp.clone().ok().filter(|sp| !stack.contains(*sp) && !tasks.is_active(task));
+    let sp = match tasks.is_active(task) {
+        false => task.sp.clone().ok().filter(|sp| !stack.contains(*sp)),
+        true => overflowed_into_guard(&kernel, task, &stack),
+    };
     let mark = mark.filter(|mark| !(is_idle && mark.is_null()));
     (mark.is_some() || sp.is_some()).then(|| Overflow {
         line: TaskLine::new(task),
         end_mark: mark,
         stack_pointer: sp,
     })
+}
+
+/// The stack pointer of a running task where it stands in the page below its stack.
+fn overflowed_into_guard(kernel: &Kernel, task: &Task, stack: &Stack) -> Option<VirtAddr> {
+    let frames = kernel.unwind_task(task.at).ok()?.frames;
+    let below = |sp: &VirtAddr| *sp < stack.low && stack.low.since(*sp) <= PAGE_SIZE;
+    frames.iter().filter_map(|frame| frame.registers.sp()).find(below)
 }

@@ -7,6 +7,7 @@ use std::sync::RwLock;
 use kdive_arch::x86_64::calls::{self, LONGEST_CALL};
 use kdive_arch::x86_64::stacks::Stack;
 use kdive_base::{Missing, PAGE_SIZE, VirtAddr};
+use kdive_evidence::StackKind;
 use rustc_hash::FxHashMap;
 
 use super::returns::{Trampolines, real_return};
@@ -122,6 +123,18 @@ impl<'k> KernelWorld<'k> {
     }
 }
 
+/// Bytes below a stack that nothing is mapped in (`CONFIG_VMAP_STACK`), so that an overflow faults at once.
+const GUARD: u64 = PAGE_SIZE;
+
+/// A stack with the guard below it: where the stack pointer of a task stands whose stack overflowed. The stacks of
+/// exceptions lie between guards of their own and do not nest so deep.
+fn with_guard(stack: Stack) -> Stack {
+    match stack.kind {
+        StackKind::Task | StackKind::Irq => Stack { low: stack.low.sub(GUARD), ..stack },
+        _ => stack,
+    }
+}
+
 impl World for KernelWorld<'_> {
     fn read(&self, at: VirtAddr, into: &mut [u8]) -> Result<(), Missing> {
         let start = at.page_start();
@@ -169,8 +182,9 @@ impl World for KernelWorld<'_> {
     }
 
     fn stack_at(&self, sp: VirtAddr) -> Option<Stack> {
-        let task = self.task_stack.filter(|stack| stack.contains(sp));
-        task.or_else(|| self.kernel.cpu_stacks().at(sp).map(|of| of.stack))
+        let task = self.task_stack.map(with_guard).filter(|stack| stack.contains(sp));
+        let of_cpu = |at| self.kernel.cpu_stacks().at(at).map(|of| with_guard(of.stack));
+        task.or_else(|| of_cpu(sp)).or_else(|| of_cpu(sp.add(GUARD))).filter(|stack| stack.contains(sp))
     }
 
     fn real_return(&self, slot: VirtAddr, ip: VirtAddr) -> VirtAddr {
@@ -180,5 +194,18 @@ impl World for KernelWorld<'_> {
             }
             _ => ip,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_pointer_in_the_guard_belongs_to_the_stack_above() {
+        let stack = |kind| Stack { kind, low: VirtAddr(0x8000), high: VirtAddr(0xc000) };
+        assert!(with_guard(stack(StackKind::Task)).contains(VirtAddr(0x7f00)));
+        assert!(!with_guard(stack(StackKind::Task)).contains(VirtAddr(0x6f00)));
+        assert!(!with_guard(stack(StackKind::Nmi)).contains(VirtAddr(0x7f00)));
     }
 }
