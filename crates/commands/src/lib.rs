@@ -18,6 +18,7 @@ mod exec;
 mod exit;
 mod foreach;
 mod help;
+mod info;
 pub mod line;
 mod list;
 mod log;
