@@ -462,7 +462,9 @@ impl Drop for Guest {
 
 fn make_ext4(image: &Path, size: &str, content: Option<&Path>) -> Result<()> {
     run::output(run::command("truncate", ["-s", size]).arg(image))?;
-    let mut mkfs = run::command("mkfs.ext4", ["-q", "-F"]);
+    // Otherwise a kernel thread finishes the job, and may end between the truth and the crash.
+    let eager = "lazy_itable_init=0,lazy_journal_init=0";
+    let mut mkfs = run::command("mkfs.ext4", ["-q", "-F", "-E", eager]);
     if let Some(content) = content {
         mkfs.arg("-d").arg(content);
     }
