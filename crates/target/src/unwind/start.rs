@@ -230,33 +230,32 @@ impl Kernel {
     }
 }
 
-/// The deeper walk up to where the noted one begins, then the noted one. `None` if the two do not meet, or if the deeper
-/// one had to guess before.
+/// The deeper walk up to where the noted one begins, then the noted one, which knows more registers. `None` if the two do
+/// not meet, or if the deeper one had to guess before.
 fn join(deeper: &Frames, noted: &Frames) -> Option<Frames> {
     let place = |frame: &Frame| (frame.ip, frame.sp);
-    let mut noted_frames = noted.frames.iter();
-    let first = noted_frames.next();
+    let met = |wanted: Option<&Frame>| {
+        let wanted = place(wanted?);
+        deeper.frames.iter().position(|frame| place(frame) == wanted)
+    };
     // Either the note's own frame is met (it is an interrupted one), or the caller of it (the note was taken inside a
     // function that then called on: the instruction pointer differs, the frame is the same).
-    let second = noted_frames.next();
-    let meets = |frame: &Frame| {
-        first.is_some_and(|first| place(first) == place(frame))
-            || second.is_some_and(|second| place(second) == place(frame))
-    };
-    let in_user_mode = match (&deeper.end, &noted.end) {
-        (End::User { registers: met, .. }, End::User { at: None, registers }) => met.ip() == registers.ip(),
-        _ => false,
-    };
-    let met = deeper.frames.iter().position(meets);
-    let before = match met {
-        Some(met) => deeper.frames.get(..met)?,
-        None if in_user_mode => &deeper.frames,
-        None => return None,
+    let own = met(noted.frames.first()).map(|met| met.saturating_add(1));
+    let (before, end) = match (own.or_else(|| met(noted.frames.get(1))), &deeper.end, &noted.end) {
+        (Some(before), ..) => (deeper.frames.get(..before)?, &noted.end),
+        // The processor was caught in user code.
+        (None, End::User { registers: met, .. }, End::User { at: None, registers })
+            if met.ip() == registers.ip() =>
+        {
+            (deeper.frames.as_slice(), &deeper.end)
+        }
+        _ => return None,
     };
     if before.iter().any(|frame| frame.trust == FrameTrust::Scan) {
         return None;
     }
-    Some(deeper.clone())
+    let frames = before.iter().chain(noted.frames.get(1..).unwrap_or_default()).cloned().collect();
+    Some(Frames { frames, end: end.clone() })
 }
 
 #[derive(Load)]
@@ -285,4 +284,44 @@ fn current_task(kernel: &Kernel) -> Field<VirtAddr> {
         return Ok(at);
     }
     Ok(kernel.symbol("pcpu_hot")?.add(kernel.offset_of("pcpu_hot", "current_task")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kdive_evidence::{Registers, StackKind};
+
+    fn frames(places: &[(u64, u64, FrameTrust)]) -> Frames {
+        let frame = |&(ip, sp, trust): &(u64, u64, FrameTrust)| Frame {
+            ip: VirtAddr(ip),
+            sp: VirtAddr(sp),
+            trust,
+            stack: StackKind::Task,
+            interrupted: false,
+            registers: Registers::default(),
+            pt_regs: None,
+        };
+        Frames { frames: places.iter().map(frame).collect(), end: End::Stack }
+    }
+
+    fn joined(deeper: &Frames, noted: &Frames) -> Option<Vec<u64>> {
+        Some(join(deeper, noted)?.frames.iter().map(|frame| frame.ip.0).collect())
+    }
+
+    #[test]
+    fn a_deeper_walk_counts_if_it_arrives_at_the_note() {
+        use FrameTrust::{Orc, PtRegs, Registers, Scan};
+        let noted = frames(&[(5, 0x50, Registers), (6, 0x60, Orc), (7, 0x70, Orc)]);
+        // Through the exception that the note is about.
+        let deeper = frames(&[(1, 0x10, Orc), (2, 0x20, Orc), (5, 0x50, PtRegs), (6, 0x60, Orc)]);
+        assert_eq!(joined(&deeper, &noted), Some(vec![1, 2, 5, 6, 7]));
+        // Through the function that took the note, at another of its instructions.
+        let deeper = frames(&[(1, 0x10, Orc), (4, 0x48, Orc), (6, 0x60, Orc)]);
+        assert_eq!(joined(&deeper, &noted), Some(vec![1, 4, 6, 7]));
+        // Elsewhere, and by guessing.
+        let deeper = frames(&[(1, 0x10, Orc), (6, 0x68, Orc)]);
+        assert_eq!(joined(&deeper, &noted), None);
+        let deeper = frames(&[(1, 0x10, Orc), (2, 0x20, Scan), (5, 0x50, PtRegs)]);
+        assert_eq!(joined(&deeper, &noted), None);
+    }
 }
