@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use kdive_linux::system::{
     Clock, DmiString, PanicMessage, Taint, Uts, config, dmi, load_average, mhz, panic_message, present_pages,
 };
 use kdive_linux::tasks::Tasks;
 use kdive_target::os::CpuMask;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::args::{Args, Opt, UsageError};
 use crate::command::{Command, CommandError, Group, Run};
@@ -77,8 +78,8 @@ pub(crate) struct System {
     cpus: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     offline_cpus: Option<u32>,
-    /// Nanoseconds since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Nanoseconds since 1970; a date in JSON, whose numbers are too short for it.
+    #[serde(rename = "date", skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
     date_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uptime_ns: Option<u64>,
@@ -133,6 +134,12 @@ impl System {
             panic: cx.known(panic_message(&kernel), "PANIC", String::new),
         }
     }
+}
+
+fn rfc3339<S: Serializer>(ns: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    ns.and_then(|ns| Timestamp::from_nanosecond(ns.into()).ok())
+        .map(|time| time.to_string())
+        .serialize(serializer)
 }
 
 /// When the dump was taken, as those say who took it.

@@ -46,8 +46,17 @@ impl PanicTask {
             .filter(|(_, task)| stack_panics(kernel, task))
             .map(|(cpu, task)| Self { task: task.at, cpu, how: PanicHow::Stack })
             .next()
-            .ok_or_else(|| Lacks::unavailable("no processor was in a panic"))
+            .ok_or_else(|| nobody(tasks))
     }
+}
+
+/// Why no task panicked: nothing is known of the processors, or none of them was in a panic.
+fn nobody(tasks: &Tasks) -> Lacks {
+    let unknown = tasks.processors().iter().find_map(|processor| processor.current.clone().err());
+    unknown.unwrap_or_else(|| match tasks.processors() {
+        [] => Lacks::unavailable("what the processors ran is not known"),
+        _ => Lacks::unavailable("no processor was in a panic"),
+    })
 }
 
 /// Functions that only a dying kernel calls.
