@@ -23,8 +23,11 @@ pub(crate) enum OpenFailure {
     Files(#[from] FetchError),
     #[error(transparent)]
     Dump(#[from] kdive_dump::OpenError),
-    #[error("{0}\nhint: {}", next_step(.0))]
-    Kernel(#[from] kdive_target::OpenError),
+    #[error("{source}\nhint: {}", next_step(.source))]
+    Kernel {
+        #[from]
+        source: kdive_target::OpenError,
+    },
     #[error("{}: {source}", .path.display())]
     Read { path: PathBuf, source: std::io::Error },
 }
