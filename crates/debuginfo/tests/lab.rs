@@ -8,6 +8,10 @@
     clippy::indexing_slicing
 )]
 
+#[cfg(feature = "dwarf")]
+#[path = "lab/dwarf.rs"]
+mod dwarf;
+
 use std::time::Instant;
 
 use kdive_base::{Missing, VirtAddr, VirtualMemory, Why};
