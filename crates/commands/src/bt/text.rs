@@ -6,7 +6,7 @@ use kdive_evidence::{Register, Registers};
 
 use super::record::{BtFrame, BtTask};
 use super::words::StackWord;
-use crate::render::Known;
+use crate::render::{Known, UNKNOWN};
 use crate::settings::Radix;
 use crate::sink::Render;
 
@@ -70,8 +70,13 @@ fn numbered(frame: &BtFrame, level: usize, view: &View, out: &mut dyn fmt::Write
         write!(out, "  ({})", frame.trust.name())?;
     }
     out.write_char('\n')?;
+    source(frame, out)
+}
+
+/// The functions inlined there, the innermost first, and the line in the function itself.
+fn source(frame: &BtFrame, out: &mut dyn fmt::Write) -> fmt::Result {
     for inlined in &frame.inlined {
-        let location = inlined.location.as_deref().unwrap_or("?");
+        let location = inlined.location.as_deref().unwrap_or(UNKNOWN);
         writeln!(out, "    {} (inlined) {location}", inlined.function)?;
     }
     match &frame.location {
@@ -98,6 +103,9 @@ fn registers_of(frame: &BtFrame, view: &View, out: &mut dyn fmt::Write) -> fmt::
         write!(out, "  ({})", frame.trust.name())?;
     }
     out.write_char('\n')?;
+    if frame.level.is_none() {
+        source(frame, out)?;
+    }
     frame.registers.as_ref().map_or(Ok(()), |registers| block(registers, out))
 }
 
