@@ -103,7 +103,13 @@ impl Write for Pager {
         match &mut self.shows {
             Shows::Pager(_, stdin) => stdin.flush(),
             Shows::Terminal => io::stdout().flush(),
-            Shows::Held => Ok(()),
+            // Someone wants to see it now, before a pause: it is not known whether more comes.
+            Shows::Held => {
+                self.shows = Shows::Terminal;
+                let mut stdout = io::stdout();
+                stdout.write_all(&std::mem::take(&mut self.held))?;
+                stdout.flush()
+            }
         }
     }
 }
