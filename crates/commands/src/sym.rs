@@ -90,15 +90,22 @@ fn source(_kernel: &Kernel, _address: VirtAddr) -> Option<String> {
     None
 }
 
+/// Whether a line names the module: not where the lines around it do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Module {
+    Named,
+    Understood,
+}
+
 impl Render for Row<'_> {
-    type View = ();
-    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
+    type View = Module;
+    fn render(&self, view: &Module, out: &mut dyn fmt::Write) -> fmt::Result {
         let Self { address, symbol, offset, source } = self;
         write!(out, "{address} ({}) {}", symbol.kind, symbol.name)?;
         if *offset > 0 {
             write!(out, "+{offset}")?;
         }
-        if let Some(module) = symbol.module {
+        if let (Some(module), Module::Named) = (symbol.module, view) {
             write!(out, " [{module}]")?;
         }
         match source {
@@ -112,7 +119,7 @@ fn sym(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
     let kernel = cx.kernel.clone();
     let symbols = kernel.symbols()?;
     if let Some(part) = args.value("-q") {
-        return rows(cx, symbols.iter().filter(|symbol| symbol.name.contains(part)), out);
+        return rows(cx, symbols.iter().filter(|symbol| symbol.name.contains(part)), Module::Named, out);
     }
     if let Some(name) = args.value("-m") {
         let module = symbols.module(&name.replace('-', "_")).ok_or_else(|| CommandError::NotFound {
@@ -122,7 +129,7 @@ fn sym(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
         return module_rows(cx, module, out);
     }
     if args.has("-l") {
-        rows(cx, symbols.kernel().iter(), out)?;
+        rows(cx, symbols.kernel().iter(), Module::Named, out)?;
     }
     if args.has("-l") || args.has("-M") {
         return symbols.modules().iter().try_for_each(|module| module_rows(cx, module, out));
@@ -139,11 +146,12 @@ fn sym(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
 fn rows<'s>(
     cx: &Cx,
     symbols: impl Iterator<Item = Symbol<'s>>,
+    view: Module,
     out: &mut dyn Sink,
 ) -> Result<(), CommandError> {
     for symbol in symbols {
         cx.cancel.check()?;
-        out.row(&Row::new(&symbol, 0), &())?;
+        out.row(&Row::new(&symbol, 0), &view)?;
     }
     Ok(())
 }
@@ -156,8 +164,8 @@ fn module_rows(cx: &Cx, module: &ModuleSymbols, out: &mut dyn Sink) -> Result<()
     for part in parts {
         let inside = module.table.within(part.clone()).peekable();
         out.heading(&format!("{} MODULE START: {name}\n", part.start))?;
-        rows(cx, inside.map(|symbol| Symbol { module: Some(name), ..symbol }), out)?;
-        out.heading(&format!("{} MODULE END: {name}\n", part.end))?;
+        rows(cx, inside.map(|symbol| Symbol { module: Some(name), ..symbol }), Module::Understood, out)?;
+        out.heading(&format!("{} MODULE END: {name}\n", part.end.sub(1)))?;
     }
     Ok(())
 }
@@ -181,11 +189,11 @@ fn look_up(
     for (symbol, offset) in found {
         let (previous, next) = symbols.neighbours(symbol.address);
         if let Some(previous) = previous.filter(|_| args.has("-p")) {
-            out.row(&Row::new(&previous, 0).with_source(kernel), &())?;
+            out.row(&Row::new(&previous, 0).with_source(kernel), &Module::Named)?;
         }
-        out.row(&Row::new(&symbol, offset).with_source(kernel), &())?;
+        out.row(&Row::new(&symbol, offset).with_source(kernel), &Module::Named)?;
         if let Some(next) = next.filter(|_| args.has("-n")) {
-            out.row(&Row::new(&next, 0).with_source(kernel), &())?;
+            out.row(&Row::new(&next, 0).with_source(kernel), &Module::Named)?;
         }
     }
     Ok(())
@@ -232,8 +240,8 @@ mod tests {
         let module = SymbolFields { name: "ext3_readdir", kind: 't', module: Some("ext3"), size: None };
         let of_module = Row { address: VirtAddr(0xf888_78d1), symbol: module, offset: 0, source: None };
         let mut text = TextSink::new(Vec::new());
-        text.row(&row, &()).unwrap();
-        text.row(&of_module, &()).unwrap();
+        text.row(&row, &Module::Named).unwrap();
+        text.row(&of_module, &Module::Named).unwrap();
         assert_eq!(
             String::from_utf8(text.finish().unwrap()).unwrap(),
             "ffffffff95b4cc55 (T) vfs_read+5 fs/read_write.c: 451\n00000000f88878d1 (t) ext3_readdir [ext3]\n"
