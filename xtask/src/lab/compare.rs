@@ -13,6 +13,8 @@ const UPTIME_SLACK: f64 = 2.0;
 /// A system dumped alive is left alone for a while before.
 const ALIVE_SLACK: f64 = 8.0;
 
+/// How a fault ends that is a task not listed.
+pub(crate) const MISSING: &str = "is missing";
 /// Of a name in `task_struct.comm`, without its end mark.
 const COMM_LENGTH: usize = 15;
 
@@ -138,7 +140,7 @@ pub(crate) fn ps(known: &Known<'_>, text: &str) -> Faults {
     for thread in wanted {
         match rows.get(&thread.tid) {
             None if kills && !thread.is_kernel() => {}
-            None => faults.push(format!("{} {} is missing", thread.tid, thread.name)),
+            None => faults.push(format!("{} {} {MISSING}", thread.tid, thread.name)),
             Some(row) => faults.extend(wrong_row(thread, row)),
         }
     }

@@ -5,7 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::place::Lab;
+use super::place::{Lab, version_numbers};
+
+/// The first kernel whose page flags makedumpfile (up to 1.7.9) takes for others.
+const MISFILTERED_FROM: [u64; 2] = [7, 1];
+/// The dump level that looks at a page's content, not at its flags.
+const ZERO_PAGES_ONLY: u32 = 1;
 
 /// A dump of the lab. Paths are relative to the lab's directory.
 #[derive(Clone, Serialize, Deserialize)]
@@ -80,5 +85,16 @@ impl Descriptor {
     /// The dump's files, on this machine.
     pub(crate) fn paths(&self, lab: &Lab) -> Vec<PathBuf> {
         self.files.iter().map(|file| lab.dir().join(file)).collect()
+    }
+
+    /// Did makedumpfile leave out pages by page flags that it reads wrongly?
+    pub(crate) fn is_misfiltered(&self) -> bool {
+        let flags = self.makedumpfile.as_deref().unwrap_or_default();
+        let level = flags
+            .split_whitespace()
+            .skip_while(|word| *word != "-d")
+            .nth(1)
+            .and_then(|word| word.parse().ok());
+        version_numbers(&self.series) >= MISFILTERED_FROM.to_vec() && level.unwrap_or(0) > ZERO_PAGES_ONLY
     }
 }
