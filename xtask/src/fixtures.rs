@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kdive_base::{Cancel, Missing, PAGE_SIZE, Pfn, PhysAddr};
-use kdive_commands::{Cx, TextSink};
+use kdive_commands::{CommandError, Cx, TextSink};
 use kdive_dump::write::{Compression, FlattenedSink, KdumpOptions, PlainSink, Sink, write_elf, write_kdump};
 use kdive_dump::{Hints, Input, Opened, PhysicalMemory, Run};
-use kdive_target::{Kernel, OpenOptions};
+use kdive_target::{Hidden, Kernel, OpenOptions};
+use rayon::prelude::*;
 
 /// How a fixture is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,42 +45,55 @@ enum Verb {
         /// Every page that the dump has
         #[arg(long)]
         all: bool,
+        /// Also run each command without each of the names it asks for: minutes, for the fixture of the test that does so
+        #[arg(long)]
+        hidden: bool,
     },
 }
 
 pub(crate) fn main(args: FixturesArgs) -> anyhow::Result<()> {
-    let Verb::Trim { dump, out, form, all } = args.verb;
-    trim(&dump, &out, form, all)
+    let Verb::Trim { dump, out, form, all, hidden } = args.verb;
+    trim(&dump, &out, form, all, hidden)
 }
 
-fn trim(dump: &Path, out: &Path, form: Form, all: bool) -> anyhow::Result<()> {
+fn trim(dump: &Path, out: &Path, form: Form, all: bool, hidden: bool) -> anyhow::Result<()> {
     let inputs = kdive_fetch::sort(&[PathBuf::from(dump)], None)?;
     let opened = kdive_dump::open(Input { files: inputs.dump }, &Hints::default())?;
-    let touched = if all { None } else { Some(touched_pages(&opened)?) };
+    let touched = if all { None } else { Some(touched_pages(&opened, hidden)?) };
     let keep = |pfn: Pfn| touched.as_ref().is_none_or(|touched| touched.contains(pfn));
     let written = write(&opened, out, form, &keep)?;
     println!("{}: {written} pages, {} bytes", out.display(), out.metadata()?.len());
     Ok(())
 }
 
-/// Runs every command line of `tests/commands.txt` and returns the pages they read.
-fn touched_pages(opened: &Opened) -> anyhow::Result<Arc<Recorder>> {
+/// Runs every command line of `tests/commands.txt` and returns the pages they read; with `hidden`, also without each name
+/// that a command asks for, since other ways to the same thing read other pages.
+fn touched_pages(opened: &Opened, hidden: bool) -> anyhow::Result<Arc<Recorder>> {
     let recorder = Arc::new(Recorder::new(opened.memory.clone())?);
     let watched = Opened { memory: recorder.clone(), ..opened.clone() };
     let kernel = Kernel::open(watched, OpenOptions::default(), Arc::new(()))?;
-    let mut cx = Cx::new(kernel);
     let commands = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/commands.txt");
-    for line in std::fs::read_to_string(commands)?.lines() {
-        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        if words.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let mut sink = TextSink::new(std::io::sink());
-        if let Err(error) = kdive_commands::run(&mut cx, &words, &mut sink) {
+    let text = std::fs::read_to_string(commands)?;
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    lines.par_iter().for_each(|line| {
+        let watching = kernel.hiding(Hidden::watching());
+        if let Err(error) = run(&watching, line) {
             eprintln!("{line}: {error}");
         }
-    }
+        if !hidden {
+            return;
+        }
+        for name in watching.options().hidden.asked() {
+            // What a kernel without the name cannot do is not the trimmer's affair.
+            let _ = run(&kernel.hiding(Hidden::new([name])), line);
+        }
+    });
     Ok(recorder)
+}
+
+fn run(kernel: &Arc<Kernel>, line: &str) -> Result<(), CommandError> {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    kdive_commands::run(&mut Cx::new(kernel.clone()), &words, &mut TextSink::new(std::io::sink()))
 }
 
 fn write(opened: &Opened, out: &Path, form: Form, keep: &dyn Fn(Pfn) -> bool) -> anyhow::Result<u64> {
