@@ -177,7 +177,8 @@ pub fn number_list(command: &str, text: &str, limit: u32) -> Result<Vec<u32>, Us
     let mut numbers = Vec::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+        let (first, last): (u32, u32) =
+            (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
         if first > last || last >= limit {
             return Err(wrong());
         }

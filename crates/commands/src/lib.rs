@@ -33,9 +33,9 @@ mod sink;
 mod sym;
 mod sys;
 
+pub use alias::names as alias_names;
 pub use args::{Args, Opt};
 pub use command::{Command, CommandError, Group, Run};
-pub use alias::names as alias_names;
 pub use cx::{Cx, Progress};
 pub use exec::{Invocation, run};
 pub use list::{COMMANDS, find};

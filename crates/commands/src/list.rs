@@ -47,7 +47,11 @@ mod tests {
     fn every_command_says_what_it_does_and_shows_it() {
         for command in COMMANDS {
             let name = command.name();
-            assert!(!command.summary.is_empty() && !command.summary.ends_with('.'), "{name}: {}", command.summary);
+            assert!(
+                !command.summary.is_empty() && !command.summary.ends_with('.'),
+                "{name}: {}",
+                command.summary
+            );
             assert!(command.summary.len() <= 80, "{name}: a summary is one line of the listing");
             let (prose, transcript) = command.help.split_once("\n```\n").unwrap_or((command.help, ""));
             assert!(prose.trim().len() > 40, "{name}: the page says too little");

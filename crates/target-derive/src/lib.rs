@@ -2,7 +2,9 @@
 
 use proc_macro::TokenStream;
 use quote::quote;
-use syn::{Data, DeriveInput, Error, Fields, LitStr, Result, Token, parse_macro_input, punctuated::Punctuated};
+use syn::{
+    Data, DeriveInput, Error, Fields, LitStr, Result, Token, parse_macro_input, punctuated::Punctuated,
+};
 
 /// Derives `Load`: the structure names its kernel type with `#[load(type = "task_struct")]` (several names: tried in
 /// order), each field is `Field<T>` and stands for the member of its own name, or for the first of

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use kdive_arch::paging::PageTables;
-use kdive_arch::x86_64::paging::{CR3_ROOT, CR4_LA57, FIVE_LEVEL, FOUR_LEVEL, PTI_USER_PGD, START_KERNEL_MAP};
+use kdive_arch::x86_64::paging::{
+    CR3_ROOT, CR4_LA57, FIVE_LEVEL, FOUR_LEVEL, PTI_USER_PGD, START_KERNEL_MAP,
+};
 use kdive_base::{Cancel, PhysAddr, VirtAddr};
 use kdive_debuginfo::vmcoreinfo::VmcoreInfo;
 use kdive_dump::{Notes, Opened, PhysicalMemory};
@@ -112,7 +114,8 @@ fn candidates(
     if let Some(cr3) = overrides.cr3 {
         tables.extend(formats(told, both).map(|format| table(format, cr3 & CR3_ROOT)));
     }
-    let root = ["swapper_pg_dir", "init_top_pgt", "init_level4_pgt"].iter().find_map(|name| vmcoreinfo.symbol(name));
+    let root =
+        ["swapper_pg_dir", "init_top_pgt", "init_level4_pgt"].iter().find_map(|name| vmcoreinfo.symbol(name));
     if let (Some(root), Ok(base)) = (root, phys_base) {
         let root = root.0.wrapping_sub(START_KERNEL_MAP).wrapping_add(*base);
         tables.extend(formats(told, both).map(|format| table(format, root)));

@@ -29,7 +29,8 @@ impl Hidden {
     /// The names asked for and found so far.
     #[must_use]
     pub fn asked(&self) -> BTreeSet<String> {
-        let asked = self.asked.as_ref().map(|asked| asked.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let asked =
+            self.asked.as_ref().map(|asked| asked.lock().unwrap_or_else(PoisonError::into_inner).clone());
         asked.unwrap_or_default()
     }
 

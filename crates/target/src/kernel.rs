@@ -263,7 +263,11 @@ fn open_vmlinux(options: &OpenOptions, vmcoreinfo: &VmcoreInfo) -> Result<Option
     if let (Some(given), Some(wanted), false) = (elf.build_id(), vmcoreinfo.build_id(), options.force)
         && given != wanted
     {
-        return Err(OpenError::WrongVmlinux { name: artifact.name.clone(), given: hex(&given), wanted: hex(&wanted) });
+        return Err(OpenError::WrongVmlinux {
+            name: artifact.name.clone(),
+            given: hex(&given),
+            wanted: hex(&wanted),
+        });
     }
     Ok(Some(elf))
 }

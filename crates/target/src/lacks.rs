@@ -107,6 +107,9 @@ mod tests {
     fn reasons_read_as_sentences() {
         let lacks = Lacks::Member { record: "mm_struct".into(), members: Names::new(["mmap", "mm_mt"]) };
         assert_eq!(lacks.to_string(), "mm_struct has no member mmap or mm_mt");
-        assert_eq!(Lacks::Symbol(Names::new(["a", "b", "c"])).to_string(), "this kernel has no symbol a, b or c");
+        assert_eq!(
+            Lacks::Symbol(Names::new(["a", "b", "c"])).to_string(),
+            "this kernel has no symbol a, b or c"
+        );
     }
 }

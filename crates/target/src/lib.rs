@@ -33,10 +33,8 @@ pub use bootstrap::{Overrides, VmcoreinfoSource};
 pub use hide::Hidden;
 pub use kernel::{Kernel, OpenError, OpenOptions};
 pub use lacks::{Field, Lacks, Names};
-pub use load::{
-    Bytes, FieldValue, Load, Loader, Member, MemberAddress, MemberNames, Object, Text, Words,
-};
-pub use types::TypesSource;
+pub use load::{Bytes, FieldValue, Load, Loader, Member, MemberAddress, MemberNames, Object, Text, Words};
 pub use space::{AddressSpace, LinearMap};
 pub use symbols::{Place, SymbolsSource};
 pub use translate::{PageTable, Step, Translation};
+pub use types::TypesSource;

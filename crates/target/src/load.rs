@@ -90,7 +90,8 @@ impl<T: Load> Loader<'_, T> {
     pub fn load_from(&self, memory: &dyn VirtualMemory, at: VirtAddr) -> T {
         let (low, high) = self.layout.span;
         let length = high.saturating_sub(low);
-        let bytes = if length <= MAX_SPAN { read_span(memory, at.add(low), length as usize) } else { Vec::new() };
+        let bytes =
+            if length <= MAX_SPAN { read_span(memory, at.add(low), length as usize) } else { Vec::new() };
         T::from_object(&Object { at, layout: &self.layout, memory, low, bytes })
     }
 

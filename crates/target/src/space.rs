@@ -60,7 +60,9 @@ impl AddressSpace {
         match walked {
             Ok(found) => Ok(found),
             // The tables say that nothing is mapped: that is an answer. A missing table is not.
-            Err(missing) if self.table.is_some() && matches!(missing.address, Address::Virtual(_)) => Err(missing),
+            Err(missing) if self.table.is_some() && matches!(missing.address, Address::Virtual(_)) => {
+                Err(missing)
+            }
             Err(missing) => self.translate_linear(address).ok_or(missing),
         }
     }

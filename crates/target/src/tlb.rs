@@ -61,8 +61,10 @@ fn lookup(array: &[Shard], address: u64, shift: u32) -> Option<Translation> {
     let slots = array.get(page as usize % SHARDS)?.lock().ok()?;
     let slot = slots.get(page as usize / SHARDS % SLOTS)?;
     let page_bytes = if shift == HUGE_SHIFT { 1 << HUGE_SHIFT } else { PAGE_SIZE };
-    (slot.tag == page.wrapping_add(1))
-        .then(|| Translation { phys: PhysAddr(slot.phys.wrapping_add(address & (page_bytes - 1))), page_bytes })
+    (slot.tag == page.wrapping_add(1)).then(|| Translation {
+        phys: PhysAddr(slot.phys.wrapping_add(address & (page_bytes - 1))),
+        page_bytes,
+    })
 }
 
 #[cfg(test)]

@@ -63,7 +63,11 @@ mod tests {
         assert_eq!(decode(0x0ea0_01e3, &PMD), Entry::Page(PhysAddr(0x0ea0_0000)));
         assert_eq!(decode(0x1020_1067, &PGD), Entry::Table(PhysAddr(0x1020_1000)));
         assert_eq!(decode(0x1020_1066, &PGD), Entry::NotPresent);
-        assert_eq!(decode(0x1020_1100, &PTE), Entry::Page(PhysAddr(0x1020_1000)), "PROT_NONE keeps its frame");
+        assert_eq!(
+            decode(0x1020_1100, &PTE),
+            Entry::Page(PhysAddr(0x1020_1000)),
+            "PROT_NONE keeps its frame"
+        );
     }
 
     #[test]

@@ -23,8 +23,7 @@ pub fn decode(entry: u64) -> Option<SwapEntry> {
         return None;
     }
     let area = entry.wrapping_shr(64_u32.saturating_sub(TYPE_BITS)) as u8;
-    let offset =
-        (!entry).wrapping_shl(TYPE_BITS).wrapping_shr(OFFSET_FIRST_BIT.saturating_add(TYPE_BITS));
+    let offset = (!entry).wrapping_shl(TYPE_BITS).wrapping_shr(OFFSET_FIRST_BIT.saturating_add(TYPE_BITS));
     Some(SwapEntry { area, offset })
 }
 

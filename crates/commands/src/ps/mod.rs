@@ -27,7 +27,11 @@ pub(crate) static PS: Command = Command {
         Opt::flag("-u", "user tasks only"),
         Opt::flag("-G", "leaders of thread groups only"),
         Opt::flag("-I", "no idle tasks"),
-        Opt::value("-y", "policies", "tasks of these scheduling policies only: numbers or names, as in 1,2 or FIFO,RR"),
+        Opt::value(
+            "-y",
+            "policies",
+            "tasks of these scheduling policies only: numbers or names, as in 1,2 or FIFO,RR",
+        ),
         Opt::flag("-A", "only what the processors ran"),
         Opt::flag("-H", "no line of column titles"),
         Opt::flag("-s", "the kernel stack pointer instead of the task's address"),
@@ -78,7 +82,10 @@ impl Show {
         let mut given = SHOWS.iter().filter(|(name, _)| args.has(name));
         let show = given.next();
         if let (Some((first, _)), Some((second, _))) = (show, given.next()) {
-            return Err(UsageError::new("ps", format!("{first} and {second} are two different views: give one")));
+            return Err(UsageError::new(
+                "ps",
+                format!("{first} and {second} are two different views: give one"),
+            ));
         }
         let show = show.map_or(Self::Table, |(_, show)| *show);
         if args.has("-C") && show != Self::LastRun {

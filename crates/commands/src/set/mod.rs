@@ -49,13 +49,17 @@ fn once(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError
         let task = match words {
             [] => select::current(cx)?,
             [word] => one_task(&tasks, word)?.clone(),
-            [_, more, ..] => return Err(UsageError::new("set", format!("-a takes one task: {more} is too many")).into()),
+            [_, more, ..] => {
+                return Err(UsageError::new("set", format!("-a takes one task: {more} is too many")).into());
+            }
         };
         return mark_active(cx, &task, out);
     }
     match words {
         [] => show(cx, out),
-        [first, ..] if variable(first).is_some() || variables::is_bare(first) => variables::assign(cx, words, out),
+        [first, ..] if variable(first).is_some() || variables::is_bare(first) => {
+            variables::assign(cx, words, out)
+        }
         [word] => {
             cx.task = Some(one_task(&tasks, word)?.at);
             show(cx, out)
@@ -83,7 +87,9 @@ fn show(cx: &mut Cx, out: &mut dyn Sink) -> Result<(), CommandError> {
 /// The first task that a word names, by pid or address only: names may stand for many.
 fn one_task<'t>(tasks: &'t Tasks, word: &str) -> Result<&'t Task, CommandError> {
     match Selector::parse("set", word)? {
-        selector @ Selector::Number { .. } => selector.find(tasks).first().copied().ok_or_else(|| not_a_task(word)),
+        selector @ Selector::Number { .. } => {
+            selector.find(tasks).first().copied().ok_or_else(|| not_a_task(word))
+        }
         _ => Err(not_a_task(word)),
     }
 }
@@ -111,7 +117,8 @@ impl Cx {
 }
 
 fn on_cpu<'t>(cx: &Cx, tasks: &'t Tasks, cpu: &str) -> Result<&'t Task, CommandError> {
-    let number: u32 = cpu.parse().map_err(|_| UsageError::new("set", format!("{cpu} is not a processor's number")))?;
+    let number: u32 =
+        cpu.parse().map_err(|_| UsageError::new("set", format!("{cpu} is not a processor's number")))?;
     cx.ran(tasks, number)
         .ok_or_else(|| CommandError::not_found(format!("set: what CPU {number} ran is not known")))
 }
@@ -119,6 +126,10 @@ fn on_cpu<'t>(cx: &Cx, tasks: &'t Tasks, cpu: &str) -> Result<&'t Task, CommandE
 fn mark_active(cx: &mut Cx, task: &Task, out: &mut dyn Sink) -> Result<(), CommandError> {
     let cpu = task.cpu.clone()?;
     cx.settings.active.insert(cpu, task.at);
-    out.text(&format!("\"{}\" task {} has been marked as the active task on cpu {cpu}\n", task.name(), task.at))?;
+    out.text(&format!(
+        "\"{}\" task {} has been marked as the active task on cpu {cpu}\n",
+        task.name(),
+        task.at
+    ))?;
     Ok(())
 }

@@ -180,7 +180,11 @@ impl Module {
     /// Bytes of memory that stay.
     #[must_use]
     pub fn core_bytes(&self) -> u64 {
-        self.memory.iter().filter(|memory| !memory.init).map(|memory| memory.bytes).fold(0, u64::saturating_add)
+        self.memory
+            .iter()
+            .filter(|memory| !memory.init)
+            .map(|memory| memory.bytes)
+            .fold(0, u64::saturating_add)
     }
 }
 
@@ -189,7 +193,8 @@ fn memory_of(kernel: &Kernel, fields: &ModuleFields) -> Vec<ModuleMemory> {
         Ok(MemberAddress(first)) => memory_kinds(kernel, *first).unwrap_or_default(),
         Err(_) => Vec::new(),
     };
-    let layouts = [(&fields.core_base, &fields.core_size, false), (&fields.init_base, &fields.init_size, true)];
+    let layouts =
+        [(&fields.core_base, &fields.core_size, false), (&fields.init_base, &fields.init_size, true)];
     for (base, size, init) in layouts {
         if let (Ok(start), Ok(bytes)) = (base, size) {
             all.push(ModuleMemory { start: *start, bytes: u64::from(*bytes), init, text: true });
@@ -261,7 +266,8 @@ fn read_symbols(kernel: &Kernel, module: &Module) -> Field<SymbolTable> {
             continue;
         }
         // Before 5.2 there is no table of kinds: st_info holds the letter.
-        let kind = kinds.as_ref().and_then(|kinds| kinds.get(index)).or(symbol.get(4)).copied().unwrap_or(b'?');
+        let kind =
+            kinds.as_ref().and_then(|kinds| kinds.get(index)).or(symbol.get(4)).copied().unwrap_or(b'?');
         table.push(name, VirtAddr(value), size, SymbolKind::new(kind));
     }
     Ok(table.finish())
@@ -275,7 +281,8 @@ fn split_symbol(symbol: &[u8]) -> Option<(u32, u16, u64, u64)> {
 /// The string table has no length of its own: it reaches as far as the names that point into it.
 fn read_strings(memory: &dyn VirtualMemory, at: VirtAddr, symbols: &[u8]) -> Vec<u8> {
     const LONGEST_NAME: usize = 512;
-    let last = symbols.chunks_exact(ELF_SYMBOL_BYTES).filter_map(|symbol| Endian::Little.u32(symbol, 0)).max();
+    let last =
+        symbols.chunks_exact(ELF_SYMBOL_BYTES).filter_map(|symbol| Endian::Little.u32(symbol, 0)).max();
     let length = (last.unwrap_or(0) as usize).saturating_add(LONGEST_NAME).min(MAX_MODULE_STRINGS);
     let mut bytes = vec![0; length];
     let (count, _) = memory.read(at, &mut bytes);
