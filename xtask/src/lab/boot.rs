@@ -14,12 +14,11 @@ use super::console::Console;
 use super::descriptor::Descriptor;
 use super::format::{self, Format, Maker};
 use super::place::{Kernel, Lab};
-use super::qmp::Qmp;
+use super::qmp::{self, QEMU, Qmp};
 use super::scenario::{self, End, Scenario};
 use super::truth::Truth;
 use crate::run;
 
-const QEMU: &str = "qemu-system-x86_64";
 const CPUS: u32 = 2;
 const POLL: Duration = Duration::from_millis(300);
 /// A system dumped alive, and a CPU that waits for its NMI, are left alone for a while first.
@@ -98,6 +97,12 @@ pub(crate) fn main(lab: &Lab, args: &BootArgs) -> Result<()> {
     let default = [String::from("elf")];
     let wanted = if args.format.is_empty() && args.kdump.is_none() { &default[..] } else { &args.format };
     let formats = wanted.iter().map(|name| format::find(name)).collect::<Result<Vec<_>>>()?;
+    let known = qmp::known_formats(lab)?;
+    let is_unknown =
+        |format: &&&Format| !format.is_captured() && !known.iter().any(|known| known == format.name);
+    if let Some(format) = formats.iter().find(is_unknown) {
+        bail!("this QEMU cannot write {}; it knows {}", format.name, known.join(" "));
+    }
     let (captured, outside): (Vec<_>, Vec<_>) = formats.into_iter().partition(|format| format.is_captured());
     let plan = |formats: Vec<&'static Format>, captured: bool| -> Result<Boot> {
         let mut boot = Boot::new(lab.kernel(&args.kernel)?, scenario::find(&args.scenario)?, formats);
@@ -194,6 +199,7 @@ impl Boot {
     }
 
     fn run_in(&self, lab: &Lab, scratch: &Path) -> Result<Vec<String>> {
+        self.remove_older(lab)?;
         self.make_disks(lab, scratch)?;
         let socket = scratch.join("qmp");
         let mut guest = Guest(self.qemu(lab, scratch, &socket)?.spawn().context("cannot run QEMU")?);
@@ -225,6 +231,19 @@ impl Boot {
             )?;
         }
         self.describe(lab, made, panicked)
+    }
+
+    /// Dumps of an older boot of this name: its console and truth are about to be replaced.
+    fn remove_older(&self, lab: &Lab) -> Result<()> {
+        for older in Descriptor::all(lab)?.iter().filter(|dump| dump.console == self.console()) {
+            older.remove(lab)?;
+        }
+        Ok(())
+    }
+
+    /// Relative to the lab's directory.
+    fn console(&self) -> String {
+        format!("dumps/{}.console", self.name)
     }
 
     fn make_disks(&self, lab: &Lab, scratch: &Path) -> Result<()> {
@@ -259,7 +278,7 @@ impl Boot {
     fn captures(&self) -> impl Iterator<Item = (&str, &str, usize)> {
         let known = self.formats.iter().filter_map(|format| match format.maker {
             Maker::Capture { flags, files } => Some((format.name, flags, files)),
-            Maker::Qemu { .. } => None,
+            Maker::Qemu => None,
         });
         known.chain(self.custom_flags.as_deref().map(|flags| ("custom", flags, 1)))
     }
@@ -362,17 +381,10 @@ impl Boot {
     /// QEMU's own dumps.
     fn dump_from_outside(&self, qmp: &mut Qmp, lab: &Lab) -> Result<Vec<Made>> {
         qmp.execute("stop", json!({}))?;
-        let known = qmp.dump_formats()?;
         let mut made = Vec::new();
         for format in &self.formats {
-            let Maker::Qemu { format: qemu_name, .. } = format.maker else { continue };
-            if !known.iter().any(|known| known == qemu_name) {
-                eprintln!("SKIPPED: {}: this QEMU cannot write {qemu_name}", self.name);
-                continue;
-            }
             let path = lab.dumps().join(self.dump_name(format.name));
-            remove_if_there(&path)?;
-            qmp.dump(&path, qemu_name)?;
+            qmp.dump(&path, format.name)?;
             make_readable(&path)?;
             made.push((format.name.to_string(), None, format.files(&self.dump_name(format.name))));
         }
@@ -395,7 +407,6 @@ impl Boot {
                 }
                 let file = format!("{}{part}", self.dump_name(name));
                 let to = lab.dumps().join(&file);
-                remove_if_there(&to)?;
                 std::fs::rename(&from, &to)?;
                 make_readable(&to)?;
                 files.push(file);
@@ -431,7 +442,7 @@ impl Boot {
                 debug_modules: kernel.debug_modules(),
                 crasher: kernel.crasher(),
                 initrd: kernel.initrd(),
-                console: format!("dumps/{}.console", self.name),
+                console: self.console(),
                 truth: format!("dumps/{}.truth", self.name),
                 memory_mib: self.memory,
                 cpus: CPUS,
@@ -470,13 +481,6 @@ fn make_ext4(image: &Path, size: &str, content: Option<&Path>) -> Result<()> {
     }
     run::output(mkfs.arg(image))?;
     Ok(())
-}
-
-fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
 }
 
 /// QEMU keeps its dumps to their owner.

@@ -63,6 +63,15 @@ impl Descriptor {
         Self::path(lab, name).exists()
     }
 
+    /// Deletes the dump and what describes it.
+    pub(crate) fn remove(&self, lab: &Lab) -> Result<()> {
+        std::fs::remove_file(Self::path(lab, &self.name))?;
+        for path in self.paths(lab).iter().filter(|path| path.exists()) {
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
     fn load(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file)?;
         serde_json::from_str(&text).with_context(|| format!("cannot read {}", file.display()))

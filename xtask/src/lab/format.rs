@@ -2,9 +2,6 @@
 
 use anyhow::{Result, bail};
 
-use super::place::version_numbers;
-use crate::run;
-
 /// A dump format.
 pub(crate) struct Format {
     /// Its name, which ends the dump's name.
@@ -15,14 +12,14 @@ pub(crate) struct Format {
 /// Who writes the dump.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Maker {
-    /// `dump-guest-memory` with this format, which QEMU has since this version.
-    Qemu { format: &'static str, since: (u64, u64) },
+    /// `dump-guest-memory`, where the format has the same name.
+    Qemu,
     /// A capture kernel: makedumpfile with these flags, into this many files.
     Capture { flags: &'static str, files: usize },
 }
 
-const fn qemu(name: &'static str, since: (u64, u64)) -> Format {
-    Format { name, maker: Maker::Qemu { format: name, since } }
+const fn qemu(name: &'static str) -> Format {
+    Format { name, maker: Maker::Qemu }
 }
 
 const fn capture(name: &'static str, flags: &'static str) -> Format {
@@ -30,15 +27,15 @@ const fn capture(name: &'static str, flags: &'static str) -> Format {
 }
 
 pub(crate) const FORMATS: &[Format] = &[
-    qemu("elf", (1, 0)),
+    qemu("elf"),
     // Flattened.
-    qemu("kdump-zlib", (2, 0)),
-    qemu("kdump-lzo", (2, 0)),
-    qemu("kdump-snappy", (2, 0)),
+    qemu("kdump-zlib"),
+    qemu("kdump-lzo"),
+    qemu("kdump-snappy"),
     // The same, not flattened.
-    qemu("kdump-raw-zlib", (8, 2)),
-    qemu("kdump-raw-lzo", (8, 2)),
-    qemu("kdump-raw-snappy", (8, 2)),
+    qemu("kdump-raw-zlib"),
+    qemu("kdump-raw-lzo"),
+    qemu("kdump-raw-snappy"),
     // A plain copy of /proc/vmcore.
     capture("vmcore", ""),
     capture("zlib", "-c -d 31"),
@@ -76,26 +73,8 @@ impl Format {
         }
     }
 
-    /// Is this QEMU new enough to write it?
-    pub(crate) fn is_known_to(&self, qemu: (u64, u64)) -> bool {
-        match self.maker {
-            Maker::Qemu { since, .. } => qemu >= since,
-            Maker::Capture { .. } => true,
-        }
-    }
-
     /// Does it take a capture kernel?
     pub(crate) fn is_captured(&self) -> bool {
         matches!(self.maker, Maker::Capture { .. })
-    }
-}
-
-/// The version of this machine's QEMU: `QEMU emulator version 7.2.22 (...)`.
-pub(crate) fn qemu_version() -> Result<(u64, u64)> {
-    let text = run::output(&mut run::command("qemu-system-x86_64", ["--version"]))?;
-    let mut numbers = version_numbers(text.lines().next().unwrap_or_default()).into_iter();
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) => Ok((major, minor)),
-        _ => bail!("no version in {text}"),
     }
 }

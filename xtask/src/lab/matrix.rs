@@ -1,5 +1,6 @@
 //! The matrix: which kernels, scenarios and formats `lab all` makes, and the list of what is there.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -9,6 +10,7 @@ use super::boot::Boot;
 use super::descriptor::Descriptor;
 use super::format;
 use super::place::{Kernel, Lab};
+use super::qmp;
 use super::scenario;
 
 #[derive(Args)]
@@ -41,8 +43,19 @@ const fn row(scenario: &'static str, formats: &'static [&'static str]) -> Row {
 
 const SMALL: &[&str] = &["kdump-zlib"];
 
+/// All that QEMU writes, where it is new enough and was built with the libraries.
+const QEMU_FORMATS: &[&str] = &[
+    "elf",
+    "kdump-zlib",
+    "kdump-lzo",
+    "kdump-snappy",
+    "kdump-raw-zlib",
+    "kdump-raw-lzo",
+    "kdump-raw-snappy",
+];
+
 const ROWS: &[Row] = &[
-    Row { quick: true, ..row("null", &["elf", "kdump-zlib"]) },
+    Row { quick: true, ..row("null", QEMU_FORMATS) },
     Row { la57: false, ..row("null", &["elf", "kdump-zlib"]) },
     row("load", &["elf", "kdump-zlib"]),
     row("deadlock", &["elf", "kdump-zlib"]),
@@ -72,10 +85,6 @@ const ROWS: &[Row] = &[
     row("doublefree", SMALL),
     Row { quick: true, once: true, ..row("hardirq", SMALL) },
     Row { quick: true, once: true, ..row("nmi", SMALL) },
-    Row {
-        once: true,
-        ..row("null", &["kdump-lzo", "kdump-snappy", "kdump-raw-zlib", "kdump-raw-lzo", "kdump-raw-snappy"])
-    },
     Row { once: true, ..row("idle", SMALL) },
     Row { once: true, ..row("ascii", SMALL) },
     Row { once: true, ..row("oom", SMALL) },
@@ -86,15 +95,9 @@ const ROWS: &[Row] = &[
 const ONCE_SERIES: &str = "6.12";
 
 impl Row {
-    fn boot(&self, kernel: &Kernel, qemu: (u64, u64)) -> Result<Boot> {
+    fn boot(&self, kernel: &Kernel, known: &[String]) -> Result<Boot> {
         let mut formats = self.formats.iter().map(|name| format::find(name)).collect::<Result<Vec<_>>>()?;
-        formats.retain(|format| {
-            let is_known = format.is_known_to(qemu);
-            if !is_known {
-                eprintln!("SKIPPED: {}: QEMU {}.{} is too old for it", format.name, qemu.0, qemu.1);
-            }
-            is_known
-        });
+        formats.retain(|format| format.is_captured() || known.iter().any(|known| known == format.name));
         let mut boot = Boot::new(kernel.clone(), scenario::find(self.scenario)?, formats);
         boot.la57 = self.la57;
         boot.name = boot.default_name();
@@ -110,7 +113,15 @@ pub(crate) fn all(lab: &Lab, args: &AllArgs) -> Result<()> {
     }
     let once = kernels.iter().rfind(|kernel| kernel.series == ONCE_SERIES).or(kernels.last());
     let once = once.map(|kernel| kernel.release.clone());
-    let qemu = format::qemu_version()?;
+    let known = qmp::known_formats(lab)?;
+    let unknown = ROWS.iter().flat_map(|row| row.formats).filter_map(|name| format::find(name).ok());
+    let unknown: BTreeSet<&str> = unknown
+        .filter(|format| !format.is_captured() && !known.iter().any(|known| known == format.name))
+        .map(|format| format.name)
+        .collect();
+    if !unknown.is_empty() {
+        eprintln!("SKIPPED: this QEMU cannot write {}", Vec::from_iter(unknown).join(" "));
+    }
     let start = Instant::now();
     let (mut made, mut kept, mut failed) = (0, 0, Vec::new());
     for row in ROWS.iter().filter(|row| row.quick || !args.quick) {
@@ -120,7 +131,7 @@ pub(crate) fn all(lab: &Lab, args: &AllArgs) -> Result<()> {
             if !wanted || (row.once && Some(&kernel.release) != once.as_ref()) {
                 continue;
             }
-            let boot = row.boot(kernel, qemu)?;
+            let boot = row.boot(kernel, &known)?;
             if boot.is_done(lab) && !args.again {
                 kept += 1;
                 continue;

@@ -3,11 +3,18 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+
+use super::place::Lab;
+use crate::run;
+
+/// The emulator.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
 const CONNECT_TRIES: u32 = 100;
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -57,8 +64,7 @@ impl Qmp {
         }
     }
 
-    /// The formats that this QEMU can dump in.
-    pub(crate) fn dump_formats(&mut self) -> Result<Vec<String>> {
+    fn dump_formats(&mut self) -> Result<Vec<String>> {
         let answer = self.execute("query-dump-guest-memory-capability", json!({}))?;
         let formats = answer.get("formats").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(formats.iter().filter_map(Value::as_str).map(String::from).collect())
@@ -76,4 +82,18 @@ impl Qmp {
     pub(crate) fn is_alive(&mut self) -> bool {
         self.execute("query-status", json!({})).is_ok()
     }
+}
+
+/// The formats that this machine's QEMU can dump in: it depends on its version and on how it was built.
+pub(crate) fn known_formats(lab: &Lab) -> Result<Vec<String>> {
+    let scratch = lab.scratch("probe")?;
+    let socket = scratch.join("qmp");
+    let listen = format!("unix:{},server,nowait", socket.display());
+    let mut qemu = run::command(QEMU, ["-machine", "none", "-display", "none", "-qmp", &listen]);
+    let mut child = qemu.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot run QEMU")?;
+    let formats = Qmp::connect(&socket).and_then(|mut qmp| qmp.dump_formats());
+    child.kill()?;
+    child.wait()?;
+    std::fs::remove_dir_all(&scratch)?;
+    formats
 }
