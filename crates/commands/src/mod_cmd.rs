@@ -74,10 +74,13 @@ impl Render for Row {
 
 fn modules(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let kernel = cx.kernel.clone();
-    if let Some(lacks) = &kernel.modules().incomplete {
-        cx.lacks(lacks, "list of modules", || "modules".into());
-    }
     let chosen = choose(&kernel, &args.operands)?;
+    if let Err(lacks) = kernel.symbols() {
+        cx.lacks(&lacks, "symbols", String::new);
+    }
+    for (what, lacks, module) in kernel.modules().lacking(false) {
+        cx.lacks(lacks, what, || module.unwrap_or("modules").to_owned());
+    }
     if args.has("-t") {
         return taints(cx, &chosen, out);
     }

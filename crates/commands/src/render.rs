@@ -42,18 +42,8 @@ pub(crate) struct TaskLine {
 }
 
 impl TaskLine {
-    /// The line about a task.
-    pub(crate) fn new(task: &Task) -> Self {
-        Self {
-            pid: task.pid.clone().ok(),
-            task: task.at,
-            cpu: task.cpu.clone().ok(),
-            command: task.comm.as_ref().ok().map(|Text(name)| name.clone()),
-        }
-    }
-
     /// The line about a task; what it lacks is noted as a gap.
-    pub(crate) fn noted(cx: &mut Cx, task: &Task) -> Self {
+    pub(crate) fn new(cx: &mut Cx, task: &Task) -> Self {
         let place = || format!("task {}", task.at);
         Self {
             pid: cx.known(task.pid.clone(), "PID", place),

@@ -2,6 +2,7 @@
 //! and opened on first use, and of each only what is asked for is read.
 
 mod places;
+mod shown;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

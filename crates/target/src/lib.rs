@@ -26,6 +26,7 @@ mod tlb;
 mod translate;
 mod types;
 pub mod unwind;
+mod value;
 pub mod walk;
 
 pub use artifacts::{Artifact, Artifacts, Debuginfo, Want};
@@ -36,5 +37,6 @@ pub use lacks::{Field, Lacks, Names};
 pub use load::{Bytes, FieldValue, Load, Loader, Member, MemberAddress, MemberNames, Object, Text, Words};
 pub use space::{AddressSpace, LinearMap};
 pub use symbols::{Place, SymbolsSource};
+pub use value::Limits;
 pub use translate::{PageTable, Step, Translation};
 pub use types::TypesSource;

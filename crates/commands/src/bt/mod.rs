@@ -87,6 +87,9 @@ fn chosen(cx: &mut Cx, args: &Args) -> Result<Vec<Task>, CommandError> {
     }
     if args.has("-a") || args.value("-c").is_some() {
         let hides_idle = args.value("-n").is_some();
+        for lacks in &tasks.incomplete {
+            cx.lacks(lacks, "list of tasks", String::new);
+        }
         let running = running(cx, &tasks, args.value("-c"))?;
         return Ok(running.into_iter().filter(|task| !(hides_idle && tasks.is_idle(task))).collect());
     }

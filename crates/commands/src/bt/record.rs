@@ -81,12 +81,28 @@ pub(super) struct BtFrame {
     pub(super) words: Vec<StackWord>,
 }
 
+/// Notes what stacks are read and named with, and this kernel or dump lacks: frames may be less sure for it.
+fn note_lacking(cx: &mut Cx) {
+    let kernel = cx.kernel.clone();
+    let no_orc = kernel.orc().lacking();
+    if let Some(lacks) = no_orc {
+        cx.lacks(lacks, "unwind tables", String::new);
+    }
+    for lacks in &kernel.cpu_stacks().incomplete {
+        cx.lacks(lacks, "stacks of the processors", String::new);
+    }
+    for (what, lacks, module) in kernel.modules().lacking(no_orc.is_none()) {
+        cx.lacks(lacks, what, || module.unwrap_or_default().to_owned());
+    }
+}
+
 impl BtTask {
     pub(super) fn new(cx: &mut Cx, task: &Task, frames: Option<Frames>, wanted: &Wanted) -> Self {
         let kernel = cx.kernel.clone();
-        let mut record = Self { line: TaskLine::new(task), frames: Vec::new(), user: None, lost: None };
+        let mut record = Self { line: TaskLine::new(cx, task), frames: Vec::new(), user: None, lost: None };
         let Some(Frames { frames, end }) = frames else { return record };
         record.frames = numbered(&kernel, &frames);
+        note_lacking(cx);
         match end {
             End::User { registers, .. } => record.user = Some(*registers),
             End::Stack => {}

@@ -50,7 +50,7 @@ pub(super) fn raw(cx: &mut Cx, task: &Task, out: &mut dyn Sink) -> Result<(), Co
     let read = stack(&kernel, task)
         .and_then(|stack| Annotator::new(&kernel, Mode::Symbols).words(stack.low, stack.high));
     let words = cx.known(read, "stack of a task", || super::place(task)).unwrap_or_default();
-    out.row(&RawStack { line: TaskLine::new(task), words }, &())?;
+    out.row(&RawStack { line: TaskLine::new(cx, task), words }, &())?;
     Ok(())
 }
 
@@ -127,7 +127,7 @@ pub(super) fn code_words(
     out: &mut dyn Sink,
 ) -> Result<(), CommandError> {
     let kernel = cx.kernel.clone();
-    let line = TaskLine::new(task);
+    let line = TaskLine::new(cx, task);
     let Some(own) = cx.known(stack(&kernel, task), "stack of a task", || super::place(task)) else {
         out.row(&CodeWords { line, start: None, words: Vec::new(), user: None }, &())?;
         return Ok(());
@@ -222,7 +222,7 @@ fn overflow(cx: &mut Cx, tasks: &Tasks, task: &Task) -> Option<Overflow> {
     };
     let mark = mark.filter(|mark| !(is_idle && mark.is_null()));
     (mark.is_some() || sp.is_some()).then(|| Overflow {
-        line: TaskLine::new(task),
+        line: TaskLine::new(cx, task),
         end_mark: mark,
         stack_pointer: sp,
     })

@@ -35,11 +35,11 @@ pub(super) fn parents(
     let mut blocks = Blocks::default();
     for task in chosen {
         cx.cancel.check()?;
-        let mut line = vec![TaskLine::noted(cx, task)];
+        let mut line = vec![TaskLine::new(cx, task)];
         let mut seen = FxHashSet::from_iter([task.at]);
         let mut of = *task;
         while let Some(parent) = tasks.parent(of).filter(|parent| seen.insert(parent.at)) {
-            line.push(TaskLine::noted(cx, parent));
+            line.push(TaskLine::new(cx, parent));
             of = parent;
         }
         if let Err(lacks) = &of.parent {
@@ -90,14 +90,14 @@ pub(super) fn children(
         cx.cancel.check()?;
         // The first idle task is its own parent.
         let own = tasks.all().iter().filter(|child| child.parent == Ok(task.at) && child.at != task.at);
-        let children = own.map(|child| TaskLine::noted(cx, child)).collect();
+        let children = own.map(|child| TaskLine::new(cx, child)).collect();
         for child in tasks.all() {
             if let Err(lacks) = &child.parent {
                 cx.lacks(lacks, "parent of a task", || format!("task {}", child.at));
             }
         }
         blocks.next(out)?;
-        let family = Family { task: TaskLine::noted(cx, task), children: Some(children), threads: None };
+        let family = Family { task: TaskLine::new(cx, task), children: Some(children), threads: None };
         out.row(&family, &())?;
     }
     Ok(())
@@ -122,9 +122,9 @@ pub(super) fn groups(
             cx.lacks(lacks, "thread group of a task", || format!("task {}", leader.at));
         }
         let others = tasks.group(leader).filter(|thread| thread.at != leader.at);
-        let threads = others.map(|thread| TaskLine::noted(cx, thread)).collect();
+        let threads = others.map(|thread| TaskLine::new(cx, thread)).collect();
         blocks.next(out)?;
-        let family = Family { task: TaskLine::noted(cx, leader), children: None, threads: Some(threads) };
+        let family = Family { task: TaskLine::new(cx, leader), children: None, threads: Some(threads) };
         out.row(&family, &())?;
     }
     Ok(())

@@ -98,7 +98,7 @@ fn row(cx: &mut Cx, tasks: &Tasks, task: &Task) -> LastRun {
         cx.lacks(lacks, "ST", || format!("task {}", task.at));
     }
     let ago_ns = last_run.zip(clock).map(|(time, now)| now.saturating_sub(time));
-    LastRun { task: TaskLine::noted(cx, task), state, last_run, ago_ns }
+    LastRun { task: TaskLine::new(cx, task), state, last_run, ago_ns }
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub(super) fn show(cx: &mut Cx, chosen: &[&Task], out: &mut dyn Sink) -> Result<
         let found = task.signal.clone().and_then(|signal| limits(&kernel, signal));
         let limits = cx.known(found, "resource limits of a task", || format!("task {}", task.at));
         blocks.next(out)?;
-        out.row(&Limits { task: TaskLine::noted(cx, task), limits }, &())?;
+        out.row(&Limits { task: TaskLine::new(cx, task), limits }, &())?;
     }
     Ok(())
 }

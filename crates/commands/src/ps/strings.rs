@@ -83,7 +83,7 @@ pub(super) fn show(cx: &mut Cx, chosen: &[&Task], out: &mut dyn Sink) -> Result<
             fields.map(|mm| mm.env_end.clone()),
         );
         blocks.next(out)?;
-        out.row(&Strings { task: TaskLine::noted(cx, task), user, arguments, environment }, &())?;
+        out.row(&Strings { task: TaskLine::new(cx, task), user, arguments, environment }, &())?;
     }
     Ok(())
 }

@@ -192,6 +192,10 @@ fn row(cx: &mut Cx, columns: Columns, tasks: &Tasks, task: &Task, machine: &Mach
         shown("POLICY", task.policy.clone().map(drop));
         shown("PRIO", task.prio.clone().map(drop));
     }
+    if columns.policy {
+        shown("POLICY", task.policy.clone().map(drop));
+        shown("PRIO", task.prio.clone().map(drop));
+    }
     if columns.stack_pointer && !active {
         shown("KSTACKP", task.sp.clone().map(drop));
     }
@@ -235,10 +239,10 @@ fn row(cx: &mut Cx, columns: Columns, tasks: &Tasks, task: &Task, machine: &Mach
         ppid,
         cpu: task.cpu.clone().ok(),
         task: task.at,
-        stack_pointer: task.sp.clone().ok().filter(|_| !active),
+        stack_pointer: task.sp.clone().ok().filter(|_| columns.stack_pointer && !active),
         state: tasks.bits.state(task),
-        policy: task.policy.clone().ok(),
-        priority: task.prio.clone().ok(),
+        policy: task.policy.clone().ok().filter(|_| columns.policy),
+        priority: task.prio.clone().ok().filter(|_| columns.policy),
         memory_percent: resident_kb.zip(machine.pages).map(percent),
         virtual_kb,
         resident_kb,

@@ -54,7 +54,7 @@ pub(super) fn show(cx: &mut Cx, chosen: &[&Task], out: &mut dyn Sink) -> Result<
         // The uptime counts sleep, and so does the start on the boot clock.
         let started = task.start_boottime.clone().ok().or(start_time);
         let times = Times {
-            task: TaskLine::noted(cx, task),
+            task: TaskLine::new(cx, task),
             run_time_ns: uptime.zip(started).map(|(now, start)| now.saturating_sub(start)),
             start_time,
             utime: cx.known(task.utime.clone(), "UTIME", place),

@@ -1,6 +1,6 @@
 //! The module list: names, memory, symbols and unwind tables of loadable modules (`kernel/module`).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kdive_base::{Endian, VirtAddr, VirtualMemory};
 use kdive_debuginfo::symbols::{ModuleSymbols, SymbolKind, SymbolTable, SymbolTableBuilder};
@@ -89,6 +89,8 @@ pub struct Module {
     pub name: Arc<str>,
     /// Its memory.
     pub memory: Vec<ModuleMemory>,
+    /// Why parts of its memory are not known.
+    memory_lacks: Option<Lacks>,
 }
 
 /// The modules, in the order of the kernel's list (the latest loaded first).
@@ -97,6 +99,8 @@ pub struct Modules {
     list: Vec<Module>,
     /// Why the list is not whole, if it is not.
     pub incomplete: Option<Lacks>,
+    /// Modules whose symbol tables could not be read, once they were asked for.
+    without_symbols: OnceLock<Vec<(Arc<str>, Lacks)>>,
 }
 
 /// `MODULE_STATE_UNFORMED`: still being set up, nothing in it can be trusted.
@@ -131,6 +135,18 @@ impl Modules {
         self.list.iter()
     }
 
+    /// What stacks through modules are read and named with, and could not be read: in words, why, and of which module.
+    /// `has_orc` says whether the kernel itself has unwind tables, so that modules should.
+    pub fn lacking(&self, has_orc: bool) -> impl Iterator<Item = (&'static str, &Lacks, Option<&str>)> {
+        let list = self.incomplete.iter().map(|lacks| ("list of modules", lacks, None));
+        let each = self.list.iter().flat_map(move |module| {
+            module.lacking(has_orc).map(|(what, lacks)| (what, lacks, Some(&*module.name)))
+        });
+        let symbols = self.without_symbols.get().into_iter().flatten();
+        let symbols = symbols.map(|(name, lacks)| ("symbols of a module", lacks, Some(&**name)));
+        list.chain(each).chain(symbols)
+    }
+
     /// The module with a name; dashes count as underscores.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Module> {
@@ -140,12 +156,17 @@ impl Modules {
 
     /// The symbols of all modules, out of their own tables. A module whose table cannot be read has none.
     pub(crate) fn symbols(&self, kernel: &Kernel) -> Vec<ModuleSymbols> {
-        let of = |module: &Module| ModuleSymbols {
+        let tables: Vec<_> = self.list.par_iter().map(|module| read_symbols(kernel, module)).collect();
+        let lacking = self.list.iter().zip(&tables);
+        let lacking =
+            lacking.filter_map(|(module, table)| Some((module.name.clone(), table.as_ref().err()?.clone())));
+        self.without_symbols.get_or_init(|| lacking.collect());
+        let of = |(module, table): (&Module, Field<SymbolTable>)| ModuleSymbols {
             name: module.name.clone(),
             ranges: module.memory.iter().map(|memory| memory.start..memory.start.add(memory.bytes)).collect(),
-            table: Arc::new(read_symbols(kernel, module).unwrap_or_default()),
+            table: Arc::new(table.unwrap_or_default()),
         };
-        self.list.par_iter().map(of).collect()
+        self.list.iter().zip(tables).map(of).collect()
     }
 
     /// The module whose memory holds an address.
@@ -161,8 +182,25 @@ impl Module {
             Ok(Text(name)) if !name.is_empty() => name.as_str().into(),
             _ => format!("?{}", fields.at).into(),
         };
-        let memory = memory_of(kernel, &fields);
-        Self { fields, name, memory }
+        let (memory, memory_lacks) = memory_of(kernel, &fields);
+        Self { fields, name, memory, memory_lacks }
+    }
+
+    /// What stacks through the module are read and named with, and could not be read: in words, and why.
+    fn lacking(&self, has_orc: bool) -> impl Iterator<Item = (&'static str, &Lacks)> {
+        let fields = &self.fields;
+        let orc = [
+            fields.orc_unwind_ip.as_ref().err(),
+            fields.orc_unwind.as_ref().err(),
+            fields.num_orcs.as_ref().err(),
+        ];
+        [
+            ("name of a module", fields.name.as_ref().err()),
+            ("memory of a module", self.memory_lacks.as_ref()),
+            ("unwind table of a module", orc.into_iter().flatten().next().filter(|_| has_orc)),
+        ]
+        .into_iter()
+        .filter_map(|(what, lacks)| Some((what, lacks?)))
     }
 
     /// Whether an address lies in the module's memory.
@@ -188,20 +226,29 @@ impl Module {
     }
 }
 
-fn memory_of(kernel: &Kernel, fields: &ModuleFields) -> Vec<ModuleMemory> {
-    let mut all = match &fields.mem {
-        Ok(MemberAddress(first)) => memory_kinds(kernel, *first).unwrap_or_default(),
-        Err(_) => Vec::new(),
-    };
+fn memory_of(kernel: &Kernel, fields: &ModuleFields) -> (Vec<ModuleMemory>, Option<Lacks>) {
+    let (mut all, mut lacks) = (Vec::new(), None);
+    match (&fields.mem, &fields.core_base) {
+        (Ok(MemberAddress(first)), _) => match memory_kinds(kernel, *first, &mut all) {
+            Ok(()) => {}
+            Err(lack) => lacks = Some(lack),
+        },
+        (Err(lack), Err(_)) => lacks = Some(lack.clone()),
+        (Err(_), Ok(_)) => {}
+    }
     let layouts =
         [(&fields.core_base, &fields.core_size, false), (&fields.init_base, &fields.init_size, true)];
     for (base, size, init) in layouts {
-        if let (Ok(start), Ok(bytes)) = (base, size) {
-            all.push(ModuleMemory { start: *start, bytes: u64::from(*bytes), init, text: true });
+        match (base, size) {
+            (Ok(start), Ok(bytes)) => {
+                all.push(ModuleMemory { start: *start, bytes: u64::from(*bytes), init, text: true });
+            }
+            (Ok(_), Err(lack)) => lacks = Some(lack.clone()),
+            (Err(_), _) => {}
         }
     }
     all.retain(|memory| memory.bytes > 0 && !memory.start.is_null());
-    all
+    (all, lacks)
 }
 
 #[derive(Load)]
@@ -212,7 +259,7 @@ struct MemoryFields {
 }
 
 /// `enum mod_mem_type` (6.4): the kinds of `mem[]`, by the names of their enumerators.
-fn memory_kinds(kernel: &Kernel, first: VirtAddr) -> Field<Vec<ModuleMemory>> {
+fn memory_kinds(kernel: &Kernel, first: VirtAddr, all: &mut Vec<ModuleMemory>) -> Field<()> {
     const KINDS: [(&str, bool, bool); 7] = [
         ("MOD_TEXT", false, true),
         ("MOD_DATA", false, false),
@@ -224,15 +271,12 @@ fn memory_kinds(kernel: &Kernel, first: VirtAddr) -> Field<Vec<ModuleMemory>> {
     ];
     let loader = kernel.loader::<MemoryFields>();
     let stride = loader.size()?;
-    let mut all = Vec::new();
     for (name, init, text) in KINDS {
         let Ok(index) = kernel.enumerator(name) else { continue };
         let fields = loader.load(first.add(stride.wrapping_mul(index as u64)));
-        if let (Ok(start), Ok(bytes)) = (fields.base, fields.size) {
-            all.push(ModuleMemory { start, bytes: u64::from(bytes), init, text });
-        }
+        all.push(ModuleMemory { start: fields.base?, bytes: u64::from(fields.size?), init, text });
     }
-    Ok(all)
+    Ok(())
 }
 
 #[derive(Load)]

@@ -26,6 +26,12 @@ impl KernelOrc {
         Self { table }
     }
 
+    /// Why the kernel has no tables, if it has none.
+    #[must_use]
+    pub fn lacking(&self) -> Option<&Lacks> {
+        self.table.as_ref().err()
+    }
+
     /// The entry for the instruction at an address of the kernel or of a module.
     #[must_use]
     pub fn entry(&self, kernel: &Kernel, at: VirtAddr) -> Option<OrcEntry> {
