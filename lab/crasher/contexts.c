@@ -88,6 +88,7 @@ void crash_ipi(void)
 	other = cpumask_any_but(cpu_online_mask, 0);
 	pr_info("crasher: about to call CPU %d\n", other);
 	smp_call_function_single(other, panic_from_ipi, NULL, 1);
+	pr_info("crasher: survived\n");
 }
 
 static int panic_from_nmi(unsigned int type, struct pt_regs *regs)

@@ -47,6 +47,7 @@ void crash_listdel(void)
 	list_del(&e->link);
 	pr_info("crasher: about to delete %px from its list again\n", &e->link);
 	list_del(&e->link);
+	pr_info("crasher: survived\n");
 }
 
 void crash_doublefree(void)
@@ -56,6 +57,7 @@ void crash_doublefree(void)
 	kmem_cache_free(evidence_cache, object);
 	pr_info("crasher: about to free %px again\n", object);
 	kmem_cache_free(evidence_cache, object);
+	pr_info("crasher: survived\n");
 }
 
 #pragma GCC diagnostic push

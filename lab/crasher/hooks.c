@@ -127,6 +127,7 @@ void crash_ftrace(void)
 	victim = current;
 	pr_info("crasher: ftrace filter: %d, hook: %d\n", error, register_ftrace_function(&hook));
 	sleep_through_hook();
+	pr_info("crasher: survived\n");
 }
 
 static noinline notrace u64 fault_in_helper(void)

@@ -35,16 +35,14 @@ int main(int argc, char **argv)
 	const char *scenario = argc > 1 ? argv[1] : "idle";
 
 	write_truth(scenario);
-	if (!strcmp(scenario, "idle"))
-		return 0;
 	if (!strcmp(scenario, "sysrq") || !strcmp(scenario, "big"))
 		return press_sysrq_c();
-	if (insert_module(scenario))
+	if (strcmp(scenario, "idle") && insert_module(scenario))
 		return 1;
 	if (!strcmp(scenario, "bpf"))
 		run_bpf_filter();
 	puts("LAB-LOADED");
 	fflush(stdout);
-	pause();	// an inserted scenario stays what it is
+	pause();	// a system that stays alive stays as it was written down
 	return 0;
 }

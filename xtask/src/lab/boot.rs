@@ -326,9 +326,8 @@ impl Boot {
         let end = self.scenario.end;
         let panics = end != End::Alive;
         let stays = matches!(end, End::Alive | End::Either);
-        let marker = if self.scenario.name == "idle" { "LAB-READY" } else { "LAB-LOADED" };
         self.wait_for(qmp, console, |console| {
-            (panics && console.panicked()) || (stays && console.says(marker))
+            (panics && console.panicked()) || (stays && console.says("LAB-LOADED"))
         })?;
         sleep(if console.panicked() { PANIC_SETTLE } else { SETTLE });
         console.refresh();
@@ -473,7 +472,7 @@ impl Drop for Guest {
 
 fn make_ext4(image: &Path, size: &str, content: Option<&Path>) -> Result<()> {
     run::output(run::command("truncate", ["-s", size]).arg(image))?;
-    // Otherwise a kernel thread finishes the job, and may end between the truth and the crash.
+    // Otherwise a kernel thread of the guest finishes the job.
     let eager = "lazy_itable_init=0,lazy_journal_init=0";
     let mut mkfs = run::command("mkfs.ext4", ["-q", "-F", "-E", eager]);
     if let Some(content) = content {

@@ -28,8 +28,8 @@ const TOOLS_PACKAGES: &[&str] = &[
 const TOOLS: &[&str] = &["/usr/sbin/kexec", "/usr/bin/makedumpfile"];
 
 const APPLETS: &[&str] = &[
-    "sh", "mount", "umount", "modprobe", "sleep", "dd", "cat", "echo", "ls", "mkdir", "nc", "ps", "swapon",
-    "poweroff", "sync", "ip", "tail",
+    "sh", "mount", "umount", "modprobe", "sleep", "dd", "cat", "echo", "ls", "mkdir", "nc", "ps", "grep",
+    "swapon", "poweroff", "sync", "ip", "tail",
 ];
 
 /// Modules of the guest, with all that they need; what a kernel has built in is not looked for.
