@@ -32,7 +32,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("object", &["kdive-debuginfo"]),
     ("gimli", &["kdive-debuginfo"]),
-    ("addr2line", &["kdive-debuginfo"]),
     ("memmap2", &["kdive-fetch"]),
     ("clap", &["kdive", "xtask"]),
     ("reedline", &["kdive"]),

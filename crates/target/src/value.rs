@@ -68,7 +68,7 @@ impl Printer<'_> {
                 None => out.write_str(UNKNOWN),
             },
             Some(Type::Enum(kind)) => match unsigned() {
-                Some(value) => enumerator(kind, value, out),
+                Some(value) => enumerator(kind, value, kind.bytes.saturating_mul(8), out),
                 None => out.write_str(UNKNOWN),
             },
             Some(Type::Record(record)) if depth < self.limits.depth => {
@@ -162,7 +162,7 @@ impl Printer<'_> {
         };
         match self.types.stripped(of).as_deref() {
             Some(Type::Int { encoding, .. }) => self.int(of, raw, u64::from(width), *encoding, out),
-            Some(Type::Enum(kind)) => enumerator(kind, raw, out),
+            Some(Type::Enum(kind)) => enumerator(kind, raw, u64::from(width), out),
             _ => write!(out, "{raw}"),
         }
     }
@@ -199,10 +199,10 @@ fn signed(raw: u64, bits: u64) -> i64 {
     (raw.wrapping_shl(unused) as i64).wrapping_shr(unused)
 }
 
-/// The enumerator, or the number where none has it. The raw bits are wide as the enum or a bit-field of it.
-fn enumerator(of: &Enum, raw: u64, out: &mut Bounded) -> fmt::Result {
+/// The enumerator, or the number where none has it. `bits` is the width of the enum, or of a bit-field of it.
+fn enumerator(of: &Enum, raw: u64, bits: u64, out: &mut Bounded) -> fmt::Result {
     let value = match of.signed {
-        true => i128::from(signed(raw, of.bytes.saturating_mul(8))),
+        true => i128::from(signed(raw, bits)),
         false => i128::from(raw),
     };
     match of.name_of(value) {

@@ -1,6 +1,7 @@
 //! `bt`: what each task was doing.
 
 mod exceptions;
+mod locals;
 mod record;
 mod source;
 mod stacks;
@@ -36,6 +37,7 @@ pub(crate) static BT: Command = Command {
         Opt::flag("-g", "all threads of the task's group"),
         Opt::value("-n", "idle", "with -a and -c: leave out processors that were idle"),
         Opt::flag("-l", "the source file and line of each frame, and inlined functions (needs DWARF)"),
+        Opt::flag("-V", "the arguments and local variables of each frame (needs DWARF)"),
         Opt::flag("-f", "the words of each frame"),
         Opt::flag(
             "-F",
@@ -139,6 +141,7 @@ fn per_task(cx: &mut Cx, args: &Args, task: &Task, out: &mut dyn Sink) -> Result
     let wanted = Wanted {
         words: words::Mode::of(args),
         source: args.has("-l"),
+        locals: args.has("-V"),
         reference: args.value("-R").map(|word| record::Reference::parse(&cx.kernel, word)),
     };
     let record = BtTask::new(cx, task, frames, &wanted);

@@ -8,6 +8,7 @@ use kdive_target::Kernel;
 use kdive_target::unwind::{End, Frames};
 use serde::Serialize;
 
+use super::locals::{self, BtLocal};
 use super::source::{self, Source};
 use super::words::{self, Annotator, StackWord};
 use crate::cx::Cx;
@@ -19,6 +20,8 @@ pub(super) struct Wanted {
     pub(super) words: Option<words::Mode>,
     /// Source lines and inlined functions.
     pub(super) source: bool,
+    /// Arguments and local variables.
+    pub(super) locals: bool,
     /// Only stacks that refer to this are of interest.
     pub(super) reference: Option<Reference>,
 }
@@ -76,6 +79,9 @@ pub(super) struct BtFrame {
     /// Functions inlined there, the innermost first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) inlined: Vec<InlineFrame>,
+    /// Arguments and local variables, those of the innermost inlined function first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) locals: Vec<BtLocal>,
     /// The words of the frame.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) words: Vec<StackWord>,
@@ -114,6 +120,9 @@ impl BtTask {
         if wanted.source {
             record.add_source(cx, &frames);
         }
+        if wanted.locals {
+            record.add_locals(cx, &frames);
+        }
         let by_value = matches!(wanted.reference, Some(Reference::Value(_)));
         if let Some(mode) = wanted.words.or(by_value.then_some(words::Mode::Plain)) {
             record.add_words(cx, task, mode);
@@ -129,6 +138,16 @@ impl BtTask {
                     record.inlined = inlined;
                 }
                 Err(lacks) => cx.lacks(&lacks, "source lines", String::new),
+            }
+        }
+    }
+
+    fn add_locals(&mut self, cx: &mut Cx, frames: &[Frame]) {
+        let found = locals::of_stack(&cx.kernel, frames);
+        for (record, found) in self.frames.iter_mut().zip(found) {
+            match found {
+                Ok(locals) => record.locals = locals,
+                Err(lacks) => cx.lacks(&lacks, "local variables", String::new),
             }
         }
     }
@@ -206,6 +225,7 @@ impl BtFrame {
             pt_regs: frame.pt_regs,
             location: None,
             inlined: Vec::new(),
+            locals: Vec::new(),
             words: Vec::new(),
         }
     }

@@ -73,16 +73,23 @@ fn numbered(frame: &BtFrame, level: usize, view: &View, out: &mut dyn fmt::Write
     source(frame, out)
 }
 
-/// The functions inlined there, the innermost first, and the line in the function itself.
+/// The functions inlined there, the innermost first, the line in the function itself, and the variables.
 fn source(frame: &BtFrame, out: &mut dyn fmt::Write) -> fmt::Result {
     for inlined in &frame.inlined {
         let location = inlined.location.as_deref().unwrap_or(UNKNOWN);
         writeln!(out, "    {} (inlined) {location}", inlined.function)?;
     }
-    match &frame.location {
-        Some(location) => writeln!(out, "    {location}"),
-        None => Ok(()),
+    if let Some(location) = &frame.location {
+        writeln!(out, "    {location}")?;
     }
+    for local in &frame.locals {
+        match (&local.value, &local.lacks) {
+            (Some(value), _) => writeln!(out, "    {} = {value}", local.name)?,
+            (None, Some(lacks)) => writeln!(out, "    {} = <{lacks}>", local.name)?,
+            (None, None) => writeln!(out, "    {} = <optimized out>", local.name)?,
+        }
+    }
+    Ok(())
 }
 
 struct Offset(u64, Radix);
@@ -218,6 +225,7 @@ mod tests {
             pt_regs: None,
             location: None,
             inlined: Vec::new(),
+            locals: Vec::new(),
             words: Vec::new(),
         }
     }

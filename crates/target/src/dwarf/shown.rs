@@ -1,6 +1,5 @@
 //! The values of local variables, as text.
 
-use kdive_base::VirtualMemory as _;
 use kdive_debuginfo::Type;
 use kdive_debuginfo::dwarf::{Piece, Storage};
 
