@@ -122,7 +122,10 @@ impl Printer<'_> {
             return out.write_str("0x0");
         }
         let target = self.types.stripped(to);
-        if matches!(target.as_deref(), Some(Type::Record(_) | Type::Declaration { .. } | Type::Pointer { .. })) {
+        if matches!(
+            target.as_deref(),
+            Some(Type::Record(_) | Type::Declaration { .. } | Type::Pointer { .. })
+        ) {
             write!(out, "({}) ", self.types.name_of(of))?;
         }
         write!(out, "{value:#x}")?;

@@ -1,0 +1,56 @@
+//! Arguments and local variables of a frame.
+
+use kdive_evidence::Frame;
+use kdive_target::{Field, Kernel};
+use serde::Serialize;
+
+/// An argument or local variable.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct BtLocal {
+    /// Its name.
+    pub(super) name: String,
+    /// Its type, as C spells it.
+    #[serde(rename = "type")]
+    pub(super) of: String,
+    /// Whether it is an argument.
+    pub(super) argument: bool,
+    /// Functions inlined around it: 0 is the innermost.
+    pub(super) function: usize,
+    /// Its value. Without one and without a reason, the compiler kept none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) value: Option<String>,
+    /// Why its value is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lacks: Option<String>,
+}
+
+/// The variables in scope in each frame of a stack, innermost first.
+#[cfg(feature = "dwarf")]
+pub(super) fn of_stack(kernel: &Kernel, frames: &[Frame]) -> Vec<Field<Vec<BtLocal>>> {
+    let mut frames = frames.to_vec();
+    kernel.recover_registers(&mut frames);
+    let callers = frames.iter().skip(1).map(Some).chain([None]);
+    frames.iter().zip(callers).map(|(frame, caller)| of_frame(kernel, frame, caller)).collect()
+}
+
+#[cfg(feature = "dwarf")]
+fn of_frame(kernel: &Kernel, frame: &Frame, caller: Option<&Frame>) -> Field<Vec<BtLocal>> {
+    let locals = kernel.locals(frame, caller)?;
+    let show = |local| match kernel.show_local(&locals, local, &kdive_target::Limits::LINE) {
+        Ok(value) => (value, None),
+        Err(lacks) => (None, Some(lacks.to_string())),
+    };
+    let records = locals.variables.iter().map(|local| {
+        let (value, lacks) = show(local);
+        let name = kdive_base::printable(local.name.as_bytes());
+        let of = kdive_base::printable(locals.types.name_of(local.of).as_bytes());
+        BtLocal { name, of, argument: local.argument, function: local.function, value, lacks }
+    });
+    Ok(records.collect())
+}
+
+/// Without a reader of DWARF there are no variables.
+#[cfg(not(feature = "dwarf"))]
+pub(super) fn of_stack(_kernel: &Kernel, _frames: &[Frame]) -> Vec<Field<Vec<BtLocal>>> {
+    vec![Err(kdive_target::Lacks::unavailable("this kdive was built without DWARF"))]
+}
