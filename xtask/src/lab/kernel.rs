@@ -14,9 +14,9 @@ use crate::run;
 pub(crate) struct PrepareArgs {
     /// Only these series (`6.12`) or suites (`unstable`); all when none is given.
     series: Vec<String>,
-    /// Where Debian's packages come from.
-    #[arg(long, default_value = suite::MIRROR)]
-    mirror: String,
+    /// Where Debian's packages come from, up to `/debian` (default: where this machine has its own from).
+    #[arg(long)]
+    mirror: Option<String>,
 }
 
 /// A line of kernels that the lab follows. The newest release of each is asked of the archive: nothing is pinned.
@@ -49,11 +49,12 @@ impl Line {
 /// `lab prepare`.
 pub(crate) fn prepare(lab: &Lab, args: &PrepareArgs) -> Result<()> {
     suite::install_programs()?;
-    guest::prepare_tools(lab, &args.mirror)?;
+    let mirror = suite::mirror(args.mirror.as_deref())?;
+    guest::prepare_tools(lab, &mirror)?;
     let mut failures = Vec::new();
     let wanted = LINES.iter().filter(|line| line.is_wanted(&args.series));
     for line in wanted {
-        match prepare_line(lab, line, &args.mirror) {
+        match prepare_line(lab, line, &mirror) {
             Ok(kernel) => println!("{}: {} is ready", line.describe(), kernel.release),
             Err(error) => {
                 eprintln!("SKIPPED: {}: {error:#}", line.describe());

@@ -11,8 +11,27 @@ use anyhow::{Context, Result};
 use super::place::Lab;
 use crate::run;
 
-/// Where Debian's packages come from, unless told otherwise.
-pub(crate) const MIRROR: &str = "http://deb.debian.org";
+/// Where Debian's packages come from: as given, or where this machine's own package sources have them from.
+pub(crate) fn mirror(given: Option<&str>) -> Result<String> {
+    if let Some(given) = given {
+        return Ok(given.trim_end_matches('/').to_owned());
+    }
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    if let Ok(more) = std::fs::read_dir("/etc/apt/sources.list.d") {
+        files.extend(more.filter_map(|entry| Some(entry.ok()?.path())));
+    }
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    let words: Vec<String> =
+        texts.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let archive = |word: &String| {
+        let path = word.strip_prefix("http")?.trim_end_matches('/');
+        path.strip_suffix("/debian").map(|start| format!("http{start}"))
+    };
+    words
+        .iter()
+        .find_map(archive)
+        .context("no Debian archive in this machine's package sources: give --mirror")
+}
 
 /// Programs that must run on this machine, and the packages that bring them.
 const PROGRAMS: &[(&str, &str)] = &[
