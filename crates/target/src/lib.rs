@@ -37,6 +37,6 @@ pub use lacks::{Field, Lacks, Names};
 pub use load::{Bytes, FieldValue, Load, Loader, Member, MemberAddress, MemberNames, Object, Text, Words};
 pub use space::{AddressSpace, LinearMap};
 pub use symbols::{Place, SymbolsSource};
-pub use value::Limits;
 pub use translate::{PageTable, Step, Translation};
 pub use types::TypesSource;
+pub use value::Limits;
