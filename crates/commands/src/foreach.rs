@@ -13,6 +13,7 @@ use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
 use crate::exec::{Invocation, PerTask};
 use crate::list::find;
+use crate::render::place;
 use crate::select::Selector;
 use crate::settings::Settings;
 use crate::sink::{Closed, Form, Part, Sink, SinkExt};
@@ -118,13 +119,6 @@ fn run_for(cx: &Cx, jobs: &[Job], task: &Task, form: Form) -> Result<Vec<TaskOut
             Ok(TaskOutput { buffer, gaps: std::mem::take(&mut cx.gaps) })
         })
         .collect()
-}
-
-fn place(task: &Task) -> String {
-    match &task.pid {
-        Ok(pid) => format!("PID {pid}"),
-        Err(_) => format!("task {}", task.at),
-    }
 }
 
 /// Writes kept output: the same column titles once, a blank line between outputs that are no rows of one table.

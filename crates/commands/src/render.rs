@@ -41,6 +41,14 @@ pub(crate) struct TaskLine {
     pub(crate) command: Option<String>,
 }
 
+/// Names a task as the place of a gap.
+pub(crate) fn place(task: &Task) -> String {
+    match &task.pid {
+        Ok(pid) => format!("PID {pid}"),
+        Err(_) => format!("task {}", task.at),
+    }
+}
+
 impl TaskLine {
     /// The line about a task; what it lacks is noted as a gap.
     pub(crate) fn new(cx: &mut Cx, task: &Task) -> Self {

@@ -126,7 +126,7 @@ pub(super) fn of_task(cx: &mut Cx, task: &Task, out: &mut dyn Sink) -> Result<()
     let kernel = cx.kernel.clone();
     let stack = task.stack.clone().and_then(|low| kernel.task_stack(low));
     let found = stack.and_then(|stack| on_stack(&kernel, &stack));
-    let exceptions = cx.known(found, "stack of a task", || super::place(task)).unwrap_or_default();
+    let exceptions = cx.known(found, "stack of a task", || crate::render::place(task)).unwrap_or_default();
     out.row(&OfTask { line: TaskLine::new(cx, task), exceptions }, &())?;
     Ok(())
 }

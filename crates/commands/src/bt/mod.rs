@@ -18,6 +18,7 @@ use kdive_target::unwind::Frames;
 use crate::args::{Args, Opt, UsageError, number_list};
 use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
+use crate::render::place;
 use crate::select;
 use crate::settings::Radix;
 use crate::sink::{Closed, Form, Part, Sink, SinkExt, ToJson};
@@ -186,13 +187,6 @@ fn view(cx: &Cx, args: &Args) -> View {
         _ => cx.settings.radix,
     };
     View { offset: args.has("-s").then_some(radix), trust: args.has("--trust"), words: words::Mode::of(args) }
-}
-
-fn place(task: &Task) -> String {
-    match &task.pid {
-        Ok(pid) => format!("PID {pid}"),
-        Err(_) => format!("task {}", task.at),
-    }
 }
 
 /// Puts a blank line between the texts of two tasks.

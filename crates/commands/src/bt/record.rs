@@ -113,7 +113,7 @@ impl BtTask {
             End::User { registers, .. } => record.user = Some(*registers),
             End::Stack => {}
             End::Lost(lost) => {
-                cx.gaps.note("frames of a task", &lost, Some(super::place(task)));
+                cx.gaps.note("frames of a task", &lost, Some(crate::render::place(task)));
                 record.lost = Some(lost.to_string());
             }
         }
@@ -170,7 +170,7 @@ impl BtTask {
             };
             match annotator.words(frame.sp.add(8), end) {
                 Ok(words) => frame.words = words,
-                Err(lacks) => cx.lacks(&lacks, "words of a frame", || super::place(task)),
+                Err(lacks) => cx.lacks(&lacks, "words of a frame", || crate::render::place(task)),
             }
         }
         if let Some(lacks) = annotator.lacks {

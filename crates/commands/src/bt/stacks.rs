@@ -49,7 +49,7 @@ pub(super) fn raw(cx: &mut Cx, task: &Task, out: &mut dyn Sink) -> Result<(), Co
     let kernel = cx.kernel.clone();
     let read = stack(&kernel, task)
         .and_then(|stack| Annotator::new(&kernel, Mode::Symbols).words(stack.low, stack.high));
-    let words = cx.known(read, "stack of a task", || super::place(task)).unwrap_or_default();
+    let words = cx.known(read, "stack of a task", || crate::render::place(task)).unwrap_or_default();
     out.row(&RawStack { line: TaskLine::new(cx, task), words }, &())?;
     Ok(())
 }
@@ -128,7 +128,7 @@ pub(super) fn code_words(
 ) -> Result<(), CommandError> {
     let kernel = cx.kernel.clone();
     let line = TaskLine::new(cx, task);
-    let Some(own) = cx.known(stack(&kernel, task), "stack of a task", || super::place(task)) else {
+    let Some(own) = cx.known(stack(&kernel, task), "stack of a task", || crate::render::place(task)) else {
         out.row(&CodeWords { line, start: None, words: Vec::new(), user: None }, &())?;
         return Ok(());
     };
@@ -140,7 +140,7 @@ pub(super) fn code_words(
         .unwrap_or(own);
     let from = innermost.as_ref().map(|start| start.sp()).filter(|sp| on.contains(*sp)).unwrap_or(on.low);
     let read = Annotator::new(&kernel, Mode::Plain).words(VirtAddr(from.0 & !7), on.high);
-    let words = cx.known(read, "stack of a task", || super::place(task)).unwrap_or_default();
+    let words = cx.known(read, "stack of a task", || crate::render::place(task)).unwrap_or_default();
     let user = kernel.unwind_task(task.at).ok().and_then(|frames| match frames.end {
         End::User { registers, .. } => Some(*registers),
         _ => None,
@@ -211,9 +211,10 @@ pub(super) fn overflows(cx: &mut Cx, out: &mut dyn Sink) -> Result<(), CommandEr
 
 fn overflow(cx: &mut Cx, tasks: &Tasks, task: &Task) -> Option<Overflow> {
     let kernel = cx.kernel.clone();
-    let stack = cx.known(stack(&kernel, task), "stack of a task", || super::place(task))?;
+    let stack = cx.known(stack(&kernel, task), "stack of a task", || crate::render::place(task))?;
     let mark = kernel.memory().pointer(stack.low).map_err(Into::into);
-    let mark = cx.known(mark, "end of a stack", || super::place(task)).filter(|mark| mark.0 != END_MAGIC);
+    let mark =
+        cx.known(mark, "end of a stack", || crate::render::place(task)).filter(|mark| mark.0 != END_MAGIC);
     // The first task's stack is made by the linker and may have no mark.
     let is_idle = tasks.is_idle(task);
     let sp = match tasks.is_active(task) {
