@@ -189,11 +189,16 @@ fn grammar() -> Command {
 /// A command's option as clap's.
 fn option(option: &'static Opt) -> Arg {
     let arg = Arg::new(option.name).help(option.help);
-    let arg = match option.name.strip_prefix("--") {
-        Some(long) => arg.long(long),
-        None => arg.short(option.name.chars().nth(1).unwrap_or_default()),
+    let mut letters = option.name.trim_start_matches('-').chars();
+    let arg = match (letters.next(), letters.next()) {
+        _ if option.name == Opt::FORMAT => arg.long("format"),
+        (Some(letter), None) => arg.short(letter),
+        _ => arg.long(option.name.trim_start_matches('-')),
     };
     match option.value {
+        Some(value) if option.takes.is_some() => {
+            arg.value_name(value).num_args(0..=1).default_missing_value("").action(ArgAction::Append)
+        }
         Some(value) => arg.value_name(value).action(ArgAction::Append),
         None => arg.action(ArgAction::Count),
     }
@@ -206,7 +211,8 @@ fn command_words(name: &str, matches: &ArgMatches) -> Vec<String> {
         match option.value {
             Some(_) => {
                 for value in matches.get_many::<String>(option.name).into_iter().flatten() {
-                    words.extend([option.name.to_owned(), value.clone()]);
+                    words.push(option.name.to_owned());
+                    words.extend(Some(value.clone()).filter(|value| !value.is_empty()));
                 }
             }
             None => {

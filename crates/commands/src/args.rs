@@ -1,17 +1,23 @@
 //! Arguments of a command, as crash's users type them.
 //!
 //! Single letters cluster (`bt -sx`), a value follows its letter with or without a space (`-c 0,2-4`, `-c0`), options and
-//! operands may be mixed, and `--` ends the options.
+//! operands may be mixed, and `--` ends the options. A whole word may be an option (`rd -32`); a word such as `-4` that is
+//! none is a number.
+
+use std::iter::Peekable;
 
 use serde::Serialize;
 
 /// An option of a command.
 #[derive(Debug, Serialize)]
 pub struct Opt {
-    /// As typed: `-a`, `-FF` (the letter twice), or `--trust`.
+    /// As typed: `-a`, `-FF` (the letter twice), `-32`, or `--trust`. [`Opt::FORMAT`] is what follows the slash in `p/x`.
     pub name: &'static str,
     /// What its value is called in the usage line; `None` for a plain flag.
     pub value: Option<&'static str>,
+    /// For a value that may be left out: whether a word can be it.
+    #[serde(skip)]
+    pub takes: Option<fn(&str) -> bool>,
     /// What it does, in a line.
     pub help: &'static str,
 }
@@ -20,14 +26,28 @@ impl Opt {
     /// A flag.
     #[must_use]
     pub const fn flag(name: &'static str, help: &'static str) -> Self {
-        Self { name, value: None, help }
+        Self { name, value: None, takes: None, help }
     }
 
     /// An option that takes a value.
     #[must_use]
     pub const fn value(name: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { name, value: Some(value), help }
+        Self { name, value: Some(value), takes: None, help }
     }
+
+    /// An option with a value that may be left out: the next word is its value if `takes` says so.
+    #[must_use]
+    pub const fn optional(
+        name: &'static str,
+        value: &'static str,
+        takes: fn(&str) -> bool,
+        help: &'static str,
+    ) -> Self {
+        Self { name, value: Some(value), takes: Some(takes), help }
+    }
+
+    /// The name of the option that gdb's users type behind the command's name: `x` in `p/x`, `8gx` in `x/8gx`.
+    pub const FORMAT: &'static str = "/";
 }
 
 /// A command was typed wrongly.
@@ -62,19 +82,43 @@ pub struct Args {
 impl Args {
     /// Parses the words after a command's name. The same option twice is kept twice (`-FF`).
     pub fn parse(command: &str, options: &'static [Opt], words: &[String]) -> Result<Self, UsageError> {
+        Self::parse_until(command, options, words, false)
+    }
+
+    /// As [`Args::parse`], but the first operand ends the options: it begins an expression, in which `-` is C's.
+    pub fn parse_leading(
+        command: &str,
+        options: &'static [Opt],
+        words: &[String],
+    ) -> Result<Self, UsageError> {
+        Self::parse_until(command, options, words, true)
+    }
+
+    fn parse_until(
+        command: &str,
+        options: &'static [Opt],
+        words: &[String],
+        operand_ends: bool,
+    ) -> Result<Self, UsageError> {
         let mut args = Self::default();
-        let mut words = words.iter();
+        let mut words = words.iter().peekable();
         while let Some(word) = words.next() {
+            let whole = options.iter().find(|option| option.name == word);
             if word == "--" {
                 args.operands.extend(words.cloned());
                 break;
-            }
-            match word.strip_prefix("--") {
-                Some(_) => args.long(command, options, word, &mut words)?,
-                None if word.starts_with('-') && word.len() > 1 => {
-                    args.cluster(command, options, word, &mut words)?;
+            } else if let Some(option) = whole {
+                args.give(command, option, None, &mut words)?;
+            } else if word.starts_with("--") {
+                args.long(command, options, word, &mut words)?;
+            } else if word.starts_with('-') && !is_negative(word) {
+                args.cluster(command, options, word, &mut words)?;
+            } else {
+                args.operands.push(word.clone());
+                if operand_ends {
+                    args.operands.extend(words.cloned());
+                    break;
                 }
-                None => args.operands.push(word.clone()),
             }
         }
         Ok(args)
@@ -85,20 +129,37 @@ impl Args {
         command: &str,
         options: &'static [Opt],
         word: &str,
-        words: &mut impl Iterator<Item = &'a String>,
+        words: &mut Peekable<impl Iterator<Item = &'a String>>,
     ) -> Result<(), UsageError> {
         let (name, attached) = match word.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (word, None),
         };
-        let option = find(command, options, name)?;
-        let value = match (option.value, attached) {
-            (None, None) => None,
-            (None, Some(_)) => return Err(UsageError::new(command, format!("{name} takes no value"))),
-            (Some(_), Some(value)) => Some(value),
-            (Some(what), None) => Some(next_value(command, name, what, words)?),
+        self.give(command, find(command, options, name)?, attached, words)
+    }
+
+    /// Keeps an option with the value attached to it, or with the next word where it needs or takes that.
+    fn give<'a>(
+        &mut self,
+        command: &str,
+        option: &'static Opt,
+        attached: Option<String>,
+        words: &mut Peekable<impl Iterator<Item = &'a String>>,
+    ) -> Result<(), UsageError> {
+        let name = option.name;
+        let value = match (option.value, option.takes, attached) {
+            (None, _, None) => None,
+            (None, _, Some(_)) => return Err(UsageError::new(command, format!("{name} takes no value"))),
+            (Some(_), _, Some(value)) => Some(value),
+            (Some(_), Some(takes), None) => words.next_if(|word| takes(word)).cloned(),
+            (Some(what), None, None) => Some(
+                words
+                    .next()
+                    .cloned()
+                    .ok_or_else(|| UsageError::new(command, format!("{name} needs a value: {what}")))?,
+            ),
         };
-        self.given.push((option.name, value));
+        self.given.push((name, value));
         Ok(())
     }
 
@@ -107,22 +168,16 @@ impl Args {
         command: &str,
         options: &'static [Opt],
         word: &str,
-        words: &mut impl Iterator<Item = &'a String>,
+        words: &mut Peekable<impl Iterator<Item = &'a String>>,
     ) -> Result<(), UsageError> {
         let mut letters = word.chars().skip(1);
         while let Some(letter) = letters.next() {
-            let name = format!("-{letter}");
-            let option = find(command, options, &name)?;
-            let value = match option.value {
+            let option = find(command, options, &format!("-{letter}"))?;
+            let attached: Option<String> = match option.value {
                 None => None,
-                Some(what) => {
-                    let attached: String = letters.by_ref().collect();
-                    let value =
-                        if attached.is_empty() { next_value(command, &name, what, words)? } else { attached };
-                    Some(value)
-                }
+                Some(_) => Some(letters.by_ref().collect()).filter(|rest: &String| !rest.is_empty()),
             };
-            self.given.push((option.name, value));
+            self.give(command, option, attached, words)?;
         }
         Ok(())
     }
@@ -159,13 +214,9 @@ fn find(command: &str, options: &'static [Opt], name: &str) -> Result<&'static O
         .ok_or_else(|| UsageError::new(command, format!("no option {name}")))
 }
 
-fn next_value<'a>(
-    command: &str,
-    name: &str,
-    what: &str,
-    words: &mut impl Iterator<Item = &'a String>,
-) -> Result<String, UsageError> {
-    words.next().cloned().ok_or_else(|| UsageError::new(command, format!("{name} needs a value: {what}")))
+/// `-4`, `-0x10`, and `-` alone.
+fn is_negative(word: &str) -> bool {
+    word.get(1..).is_none_or(|rest| rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// The numbers of a list such as `0,2-4` or `all`, each below `limit`.
@@ -197,6 +248,8 @@ mod tests {
         Opt::flag("-F", ""),
         Opt::value("-c", "cpus", ""),
         Opt::flag("--trust", ""),
+        Opt::flag("-32", ""),
+        Opt::optional("-b", "count", |word| word.parse::<u64>().is_ok(), ""),
     ];
 
     fn parse(line: &str) -> Result<Args, UsageError> {
@@ -212,6 +265,24 @@ mod tests {
         assert_eq!(args.value("-c"), Some("0,2"));
         assert_eq!(args.operands, ["1", "shell"]);
         assert_eq!(parse("-c 3 -- -s").unwrap().operands, ["-s"]);
+    }
+
+    #[test]
+    fn numbers_are_operands_unless_an_option_is_called_so() {
+        let args = parse("-32 -4 - -b 7 -b x").unwrap();
+        assert!(args.has("-32"));
+        assert_eq!(args.operands, ["-4", "-", "x"]);
+        assert_eq!(args.count("-b"), 2);
+        assert_eq!(parse("-b7").unwrap().value("-b"), Some("7"));
+        assert_eq!(parse("-b").unwrap().value("-b"), None);
+    }
+
+    #[test]
+    fn an_expression_keeps_its_minus_signs() {
+        let words: Vec<String> = ["-x", "a", "-s", "--"].map(str::to_owned).into();
+        let args = Args::parse_leading("p", OPTIONS, &words).unwrap();
+        assert!(args.has("-x") && !args.has("-s"));
+        assert_eq!(args.operands, ["a", "-s", "--"]);
     }
 
     #[test]

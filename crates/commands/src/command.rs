@@ -3,6 +3,7 @@
 use kdive_base::Cancelled;
 use kdive_linux::tasks::Task;
 use kdive_target::Lacks;
+use kdive_target::c::EvalError;
 
 use crate::args::{Args, Opt, UsageError};
 use crate::cx::Cx;
@@ -15,6 +16,8 @@ pub enum Group {
     System,
     /// Tasks and their stacks.
     Tasks,
+    /// Memory, types and code.
+    Memory,
     /// Symbols and modules.
     Symbols,
     /// The session itself.
@@ -44,6 +47,8 @@ pub struct Command {
 pub enum Run {
     /// Once for what was typed.
     Once(fn(&mut Cx, &Args, &mut dyn Sink) -> Result<(), CommandError>),
+    /// Once, for an expression: everything from the first operand on is one text, in which `-` is C's.
+    Expression(fn(&mut Cx, &Args, &str, &mut dyn Sink) -> Result<(), CommandError>),
     /// For one task at a time: the current task, those that the operands name, or all that `foreach` selects, several of
     /// them at once.
     PerTask(fn(&mut Cx, &Args, &Task, &mut dyn Sink) -> Result<(), CommandError>),
@@ -67,6 +72,9 @@ pub enum CommandError {
     /// What it needs is not in this kernel or dump.
     #[error(transparent)]
     Lacks(#[from] Lacks),
+    /// An expression has no value.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
     /// No such task, symbol, module: what was asked for is not there.
     #[error("{what}")]
     NotFound {
@@ -98,6 +106,7 @@ impl CommandError {
         match self {
             Self::NotFound { hint, .. } => hint.clone(),
             Self::Usage(usage) => Some(usage.hint()),
+            Self::Eval(error) => Some(error.pointed()),
             _ => None,
         }
     }

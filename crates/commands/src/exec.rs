@@ -4,7 +4,7 @@ use kdive_debuginfo::types::Closest;
 use kdive_linux::tasks::Task;
 
 use crate::alias;
-use crate::args::Args;
+use crate::args::{Args, Opt};
 use crate::command::{Command, CommandError, Run};
 use crate::cx::Cx;
 use crate::list::{COMMANDS, find};
@@ -33,10 +33,22 @@ impl Invocation {
             if let Some(command) = find(name) {
                 return Ok(Self { command, words: rest.to_vec() });
             }
+            if let Some(found) = Self::with_format(name, rest) {
+                return Ok(found);
+            }
             let Some(meaning) = alias::meaning(name, settings) else { return Err(unknown(name, settings)) };
             words = meaning.into_iter().chain(rest.iter().cloned()).collect();
         }
         Err(CommandError::not_found("an alias that stands for itself"))
+    }
+
+    /// `p/x`, for commands that take a format.
+    fn with_format(name: &str, rest: &[String]) -> Option<Self> {
+        let (name, format) = name.split_once('/')?;
+        let command = find(name)?;
+        command.options.iter().find(|option| option.name == Opt::FORMAT)?;
+        let format = [Opt::FORMAT.to_owned(), format.to_owned()];
+        Some(Self { command, words: format.into_iter().chain(rest.iter().cloned()).collect() })
     }
 
     /// Runs it: its records go to `out`, its gaps to the ledger of `cx`.
@@ -44,6 +56,10 @@ impl Invocation {
         let parse = || Args::parse(self.command.name(), self.command.options, &self.words);
         match self.command.run {
             Run::Words(run) => run(cx, &self.words, out),
+            Run::Expression(run) => {
+                let args = Args::parse_leading(self.command.name(), self.command.options, &self.words)?;
+                run(cx, &args, &args.operands.join(" "), out)
+            }
             Run::Once(run) | Run::Both { once: run, .. } => run(cx, &parse()?, out),
             Run::PerTask(run) => {
                 let args = parse()?;
@@ -70,7 +86,7 @@ impl Command {
     pub(crate) fn per_task(&self) -> Option<PerTask> {
         match self.run {
             Run::PerTask(run) | Run::Both { per_task: run, .. } => Some(run),
-            Run::Once(_) | Run::Words(_) => None,
+            Run::Once(_) | Run::Expression(_) | Run::Words(_) => None,
         }
     }
 }

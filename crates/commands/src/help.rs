@@ -73,6 +73,7 @@ impl Group {
         match self {
             Self::System => "System",
             Self::Tasks => "Tasks",
+            Self::Memory => "Memory, types and code",
             Self::Symbols => "Symbols and modules",
             Self::Session => "Session",
         }
@@ -154,10 +155,7 @@ impl Command {
             let _ = write!(usage, " [-{letters}]");
         }
         for option in self.options.iter().filter(|option| !is_letter(option)) {
-            let _ = match option.value {
-                Some(value) => write!(usage, " [{} {value}]", option.name),
-                None => write!(usage, " [{}]", option.name),
-            };
+            let _ = write!(usage, " [{}]", as_typed(option));
         }
         if !self.operands.is_empty() {
             let _ = write!(usage, " {}", self.operands);
@@ -166,14 +164,20 @@ impl Command {
     }
 }
 
+/// An option with what its value is called: `-c cpus`, `-b [count]`, `/format`.
+fn as_typed(option: &Opt) -> String {
+    match (option.value, option.takes) {
+        (None, _) => option.name.to_owned(),
+        (Some(value), _) if option.name == Opt::FORMAT => format!("/{value}"),
+        (Some(value), None) => format!("{} {value}", option.name),
+        (Some(value), Some(_)) => format!("{} [{value}]", option.name),
+    }
+}
+
 fn options_table(options: &[Opt]) -> String {
-    let name = |option: &Opt| match option.value {
-        Some(value) => format!("{} {value}", option.name),
-        None => option.name.to_owned(),
-    };
-    let width = options.iter().map(|option| name(option).len()).max().unwrap_or(0);
+    let width = options.iter().map(|option| as_typed(option).len()).max().unwrap_or(0);
     options.iter().fold(String::new(), |mut table, option| {
-        let _ = writeln!(table, "  {:<width$}  {}", name(option), option.help);
+        let _ = writeln!(table, "  {:<width$}  {}", as_typed(option), option.help);
         table
     })
 }

@@ -23,6 +23,7 @@ pub mod line;
 mod list;
 mod log;
 mod mod_cmd;
+mod operand;
 mod ps;
 mod render;
 mod repeat;

@@ -74,7 +74,9 @@ mod tests {
                 assert!(option.help.len() > 2, "{command} {name}: not documented");
                 let letter = name.len() == 2 && name.starts_with('-') && name != "--";
                 let long = name.starts_with("--") && name.len() > 3;
-                assert!(letter || long, "{command} {name}: neither a letter nor a long option");
+                let word = name.strip_prefix('-').is_some_and(|word| word.parse::<u8>().is_ok());
+                let other = word || name == "/";
+                assert!(letter || long || other, "{command} {name}: neither a letter nor a long option");
                 assert_ne!(option.value, Some(""), "{command} {name}: its value has no name");
             }
         }

@@ -12,6 +12,7 @@ extern crate self as kdive_target;
 
 mod artifacts;
 mod bootstrap;
+pub mod c;
 #[cfg(feature = "dwarf")]
 pub mod dwarf;
 mod hide;
@@ -20,13 +21,13 @@ mod lacks;
 mod load;
 mod memo;
 pub mod os;
+mod show;
 mod space;
 mod symbols;
 mod tlb;
 mod translate;
 mod types;
 pub mod unwind;
-mod value;
 pub mod walk;
 
 pub use artifacts::{Artifact, Artifacts, Debuginfo, Want};
@@ -35,8 +36,8 @@ pub use hide::Hidden;
 pub use kernel::{Kernel, OpenError, OpenOptions};
 pub use lacks::{Field, Lacks, Names};
 pub use load::{Bytes, FieldValue, Load, Loader, Member, MemberAddress, MemberNames, Object, Text, Words};
+pub use show::Limits;
 pub use space::{AddressSpace, LinearMap};
 pub use symbols::{Place, SymbolsSource};
 pub use translate::{PageTable, Step, Translation};
 pub use types::TypesSource;
-pub use value::Limits;

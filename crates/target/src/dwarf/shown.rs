@@ -6,7 +6,7 @@ use kdive_debuginfo::dwarf::{Piece, Storage};
 use super::{Local, Locals};
 use crate::kernel::Kernel;
 use crate::lacks::{Field, Lacks};
-use crate::value::Limits;
+use crate::show::Limits;
 
 /// More than any variable on a stack that one line could show.
 const MOST_BYTES: u64 = 4096;

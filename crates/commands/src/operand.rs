@@ -1,0 +1,81 @@
+//! Operands that many commands take alike: addresses, counts, processors.
+
+// The data commands take these one by one.
+#![allow(dead_code)]
+
+use kdive_base::VirtAddr;
+use kdive_target::c::Scope;
+
+use crate::args::{UsageError, number_list};
+use crate::command::CommandError;
+use crate::cx::Cx;
+use crate::select;
+
+/// An address as crash's users type it: a symbol with or without an offset (`jiffies`, `panic+0x10`), hexadecimal digits
+/// with or without `0x`, or an expression in parentheses. A name goes before a number: `add` is both.
+pub(crate) fn address(cx: &Cx, command: &str, word: &str) -> Result<VirtAddr, CommandError> {
+    if word.starts_with('(') {
+        let kernel = cx.kernel.clone();
+        return Ok(kernel.eval_address(word, &Scope::global(&kernel))?);
+    }
+    if let Some(at) = named(cx, word) {
+        return Ok(at);
+    }
+    if let Ok(address) = u64::from_str_radix(word.strip_prefix("0x").unwrap_or(word), 16) {
+        return Ok(VirtAddr(address));
+    }
+    let near = cx.kernel.symbols().map(|symbols| symbols.near(word)).unwrap_or_default();
+    Err(CommandError::NotFound {
+        what: format!("{command}: {word} is no symbol and no address"),
+        hint: near.first().map(|near| format!("did you mean {near}?")),
+    })
+}
+
+/// `symbol` and `symbol+offset`, the offset in decimal or behind `0x`.
+fn named(cx: &Cx, word: &str) -> Option<VirtAddr> {
+    let (name, offset) = match word.split_once('+') {
+        Some((name, offset)) => (name, number(offset)?),
+        None => (word, 0),
+    };
+    let symbols = cx.kernel.symbols().ok()?;
+    let kernels = cx.kernel.symbol(name).ok();
+    let at = kernels.or_else(|| symbols.by_name(name).first().map(|symbol| symbol.address))?;
+    Some(at.add(offset))
+}
+
+/// A number: decimal, or hexadecimal behind `0x`.
+pub(crate) fn number(word: &str) -> Option<u64> {
+    match word.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
+
+/// A number of things to show.
+pub(crate) fn count(command: &str, word: &str) -> Result<u64, UsageError> {
+    number(word).ok_or_else(|| UsageError::new(command, format!("{word} is not a number")))
+}
+
+/// Takes `name:cpus` apart, the form of per-CPU operands: `runqueues:0,2-4`, `:a` for all, `:` alone for the processor of
+/// the current task.
+pub(crate) fn processors<'w>(
+    cx: &Cx,
+    command: &str,
+    word: &'w str,
+) -> Result<(&'w str, Option<Vec<u32>>), CommandError> {
+    let is_list = |list: &str| {
+        matches!(list, "a" | "all") || !list.contains(|c: char| !(c.is_ascii_digit() || ",-".contains(c)))
+    };
+    // `'file.c'::variable` has colons of its own.
+    let split = word.rsplit_once(':').filter(|(name, list)| !name.ends_with(':') && is_list(list));
+    let Some((name, list)) = split else { return Ok((word, None)) };
+    let cpus = match list {
+        "" => vec![select::current(cx)?.cpu?],
+        list => {
+            let known = cx.kernel.cpus()?;
+            let chosen = number_list(command, list, known.limit)?;
+            chosen.into_iter().filter(|&cpu| known.possible.contains(cpu)).collect()
+        }
+    };
+    Ok((name, Some(cpus)))
+}
