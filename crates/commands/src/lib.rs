@@ -22,6 +22,7 @@ mod info;
 pub mod line;
 mod list;
 mod log;
+mod memory;
 mod mod_cmd;
 mod operand;
 mod ps;

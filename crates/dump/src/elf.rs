@@ -216,7 +216,7 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
     let loads: Vec<ProgramHeader> = segments.into_iter().filter(|segment| segment.kind == PT_LOAD).collect();
     warn_if_cut(&loads, file.len(), &mut facts);
     let memory = ElfMemory::new(&header, &loads, file, hints);
-    Ok(Opened { memory: Arc::new(memory), facts, notes })
+    Ok(Opened { memory: Arc::new(memory), facts, notes, files: Vec::new() })
 }
 
 fn describe(header: &ElfHeader, source: &Source) -> Facts {

@@ -50,7 +50,7 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
     let mut facts = describe(&parts, sources)?;
     facts.warnings = warnings;
     let memory = KdumpMemory::new(parts, hints).ok_or(OpenError::NoFiles)?;
-    Ok(Opened { memory: Arc::new(memory), facts, notes })
+    Ok(Opened { memory: Arc::new(memory), facts, notes, files: Vec::new() })
 }
 
 /// Whether the files are parts of one dump.

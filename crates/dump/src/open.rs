@@ -23,6 +23,8 @@ pub struct Opened {
     pub facts: Facts,
     /// VMCOREINFO, registers and the like.
     pub notes: Notes,
+    /// The files as they lie on disk, with their wrappers.
+    pub files: Vec<InputFile>,
 }
 
 /// Opens a dump: one file, or the parts of a split set in any order, some of which may be missing.
@@ -31,8 +33,9 @@ pub struct Opened {
 /// When no memory can be had from the files at all: see [`OpenError`]. Damage that leaves some memory readable is a
 /// warning in [`Facts`].
 pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
+    let files = input.files.clone();
     if let Some(raw) = raw_files(&input)? {
-        return raw::open(&raw, hints);
+        return Ok(Opened { files, ..raw::open(&raw, hints)? });
     }
     let mut sources = Vec::with_capacity(input.files.len());
     let mut format: Option<(&'static Format, String)> = None;
@@ -57,6 +60,7 @@ pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
     opened.facts.files = sources.iter().map(|source| source.name.clone()).collect();
     let wrapper_warnings = sources.into_iter().flat_map(|source| source.warnings);
     opened.facts.warnings.splice(0..0, wrapper_warnings);
+    opened.files = files;
     Ok(opened)
 }
 

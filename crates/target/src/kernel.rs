@@ -9,7 +9,7 @@ use kdive_debuginfo::Types;
 use kdive_debuginfo::elf::ElfFile;
 use kdive_debuginfo::symbols::Symbols;
 use kdive_debuginfo::vmcoreinfo::VmcoreInfo;
-use kdive_dump::{Facts, Notes, Opened, PhysicalMemory};
+use kdive_dump::{Facts, InputFile, Notes, Opened, PhysicalMemory};
 use rustc_hash::FxHashMap;
 
 use crate::artifacts::{Artifacts, Debuginfo};
@@ -151,6 +151,12 @@ impl Kernel {
     #[must_use]
     pub fn physical(&self) -> &Arc<dyn PhysicalMemory> {
         &self.opened.memory
+    }
+
+    /// The files of the dump as they lie on disk.
+    #[must_use]
+    pub fn files(&self) -> &[InputFile] {
+        &self.opened.files
     }
 
     /// What the container says of itself.
