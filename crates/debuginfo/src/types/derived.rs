@@ -4,19 +4,43 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use super::{Encoding, Type, TypeId, Types};
+use super::near::canonical_base_name;
+use super::{Encoding, Param, Prototype, Qualifier, Tag, Type, TypeId, Types};
 
 /// Unit number of [`TypeId::VOID`].
 pub(super) const VOID_UNIT: u32 = TypeId::VOID.unit;
 /// Unit number of the types made here.
 pub(super) const UNIT: u32 = u32::MAX - 1;
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
     Pointer(TypeId),
     Array(TypeId, Option<u64>),
     Int(u8, Encoding),
+    Base(&'static str),
+    Qualified(Qualifier, TypeId),
+    Function(Vec<TypeId>, TypeId, bool),
 }
+
+/// Integers that every C has: spelling, bytes, encoding. `char` is signed, as the kernel's is since 6.2 and x86's ever
+/// was.
+const BASES: &[(&str, u64, Encoding)] = &[
+    ("_Bool", 1, Encoding::Bool),
+    ("char", 1, Encoding::Signed),
+    ("signed char", 1, Encoding::Signed),
+    ("unsigned char", 1, Encoding::Unsigned),
+    ("short int", 2, Encoding::Signed),
+    ("short unsigned int", 2, Encoding::Unsigned),
+    ("int", 4, Encoding::Signed),
+    ("unsigned int", 4, Encoding::Unsigned),
+    // 0: as wide as a pointer.
+    ("long int", 0, Encoding::Signed),
+    ("long unsigned int", 0, Encoding::Unsigned),
+    ("long long int", 8, Encoding::Signed),
+    ("long long unsigned int", 8, Encoding::Unsigned),
+    ("__int128", 16, Encoding::Signed),
+    ("__int128 unsigned", 16, Encoding::Unsigned),
+];
 
 #[derive(Default)]
 struct Interned {
@@ -60,6 +84,39 @@ impl Types {
     pub fn array_of(&self, of: TypeId, count: Option<u64>) -> TypeId {
         let count = count.filter(|&count| count > 0);
         self.derived.intern(Key::Array(of, count), || Type::Array { of, count })
+    }
+
+    /// `const T` and the like. A qualifier that is there already is not added again.
+    #[must_use]
+    pub fn qualified(&self, qualifier: Qualifier, of: TypeId) -> TypeId {
+        match self.get(of).as_deref() {
+            Some(Type::Qualified { qualifier: known, .. }) if *known == qualifier => of,
+            _ => self
+                .derived
+                .intern(Key::Qualified(qualifier.clone(), of), || Type::Qualified { qualifier, of }),
+        }
+    }
+
+    /// A function's type.
+    #[must_use]
+    pub fn function(&self, returns: TypeId, params: &[TypeId], variadic: bool) -> TypeId {
+        self.derived.intern(Key::Function(params.to_vec(), returns, variadic), || {
+            let params = params.iter().map(|&of| Param { name: None, of }).collect();
+            Type::Function(Prototype { params, returns, variadic })
+        })
+    }
+
+    /// A number by any of its spellings, `unsigned long` or `char`: as the kernel has it, or as C does where no unit
+    /// tells.
+    #[must_use]
+    pub fn base(&self, name: &str) -> Option<TypeId> {
+        if let Ok(found) = self.find(Tag::Base, name) {
+            return Some(found);
+        }
+        let name = canonical_base_name(name);
+        let &(name, bytes, encoding) = BASES.iter().find(|(known, ..)| *known == name)?;
+        let bytes = if bytes == 0 { self.pointer_bytes } else { bytes };
+        Some(self.derived.intern(Key::Base(name), || Type::Int { name: name.into(), bytes, encoding }))
     }
 
     /// The integer of this many bytes (1, 2, 4, 8, 16; else 8) as C spells it on Linux: there even when no unit is.

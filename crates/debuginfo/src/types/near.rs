@@ -7,8 +7,8 @@ use super::{Tag, Types};
 /// The compiler's spelling of a base type, whatever order its words were given in: `unsigned long` and
 /// `long unsigned` are `long unsigned int`, the name that BTF and DWARF hold. Other names come back as they are.
 pub(super) fn canonical_base_name(name: &str) -> Cow<'_, str> {
-    let (mut signed, mut unsigned, mut longs, mut short, mut char, mut int) =
-        (false, false, 0, false, false, false);
+    let (mut signed, mut unsigned, mut longs, mut short, mut char, mut int, mut wide) =
+        (false, false, 0, false, false, false, false);
     for word in name.split_ascii_whitespace() {
         match word {
             "signed" | "__signed__" => signed = true,
@@ -18,9 +18,13 @@ pub(super) fn canonical_base_name(name: &str) -> Cow<'_, str> {
             "short" => short = true,
             "char" => char = true,
             "int" => int = true,
+            "__int128" => wide = true,
             "bool" => return Cow::Borrowed("_Bool"),
             _ => return Cow::Borrowed(name),
         }
+    }
+    if wide {
+        return Cow::Borrowed(if unsigned { "__int128 unsigned" } else { "__int128" });
     }
     Cow::Borrowed(match (char, short, longs, unsigned) {
         (true, _, _, true) => "unsigned char",
@@ -135,6 +139,7 @@ mod tests {
         assert_eq!(canonical_base_name("signed char"), "signed char");
         assert_eq!(canonical_base_name("double"), "double");
         assert_eq!(canonical_base_name("bool"), "_Bool");
+        assert_eq!(canonical_base_name("unsigned __int128"), "__int128 unsigned");
     }
 
     #[test]

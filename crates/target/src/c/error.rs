@@ -48,6 +48,48 @@ impl EvalError {
     pub fn pointed(&self) -> String {
         let before = self.text.get(..self.at.start).map_or(0, |text| text.chars().count());
         let marked = self.text.get(self.at.clone()).map_or(1, |text| text.chars().count().max(1));
-        format!("{}\n{}{}", self.text, " ".repeat(before), "^".repeat(marked))
+        // A tab would put the carets elsewhere.
+        let text = self.text.replace('\t', " ");
+        format!("{text}\n{}{}", " ".repeat(before), "^".repeat(marked))
     }
 }
+
+/// An [`EvalError`] that does not know its text yet.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) at: Range<usize>,
+    pub(super) why: Why,
+    pub(super) hint: Option<String>,
+}
+
+impl Fault {
+    pub(super) fn wrong(at: Range<usize>, what: impl Into<String>) -> Self {
+        Self { at, why: Why::Wrong(what.into()), hint: None }
+    }
+
+    pub(super) fn lacks(at: Range<usize>, lacks: impl Into<Lacks>) -> Self {
+        Self { at, why: Why::Lacks(lacks.into()), hint: None }
+    }
+
+    #[must_use]
+    pub(super) fn hinting(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// Suggests a name that was found to be near.
+    #[must_use]
+    pub(super) fn near(self, name: Option<String>) -> Self {
+        match name {
+            Some(name) => self.hinting(format!("did you mean '{name}'?")),
+            None => self,
+        }
+    }
+
+    pub(super) fn of(self, text: &str) -> EvalError {
+        let Self { at, why, hint } = self;
+        EvalError { text: text.to_owned(), at, why, hint }
+    }
+}
+
+/// What a step of parsing or evaluation gives.
+pub(super) type Eval<T> = Result<T, Fault>;

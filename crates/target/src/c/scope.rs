@@ -1,6 +1,7 @@
 //! What an expression can see.
 
 use kdive_base::VirtualMemory;
+use kdive_debuginfo::Types;
 
 use super::value::Value;
 use crate::kernel::Kernel;
@@ -13,6 +14,11 @@ pub trait Variables {
 
     /// All names, for completion and suggestions.
     fn names(&self) -> Vec<String>;
+
+    /// The types of these values, where the kernel's own do not have them: those of a frame's local variables.
+    fn types(&self) -> Option<&Types> {
+        None
+    }
 }
 
 /// None at all.
