@@ -36,7 +36,7 @@ pub(super) fn of_stack(kernel: &Kernel, frames: &[Frame]) -> Vec<Field<Vec<BtLoc
 #[cfg(feature = "dwarf")]
 fn of_frame(kernel: &Kernel, frame: &Frame, caller: Option<&Frame>) -> Field<Vec<BtLocal>> {
     let locals = kernel.locals(frame, caller)?;
-    let show = |local| match kernel.show_local(&locals, local, &kdive_target::Limits::LINE) {
+    let show = |local| match kernel.show_local(&locals, local, &kdive_target::Style::LINE) {
         Ok(value) => (value, None),
         Err(lacks) => (None, Some(lacks.to_string())),
     };

@@ -6,7 +6,7 @@ use kdive_debuginfo::dwarf::{Piece, Storage};
 use super::{Local, Locals};
 use crate::kernel::Kernel;
 use crate::lacks::{Field, Lacks};
-use crate::show::Limits;
+use crate::show::Style;
 
 /// More than any variable on a stack that one line could show.
 const MOST_BYTES: u64 = 4096;
@@ -16,7 +16,7 @@ impl Kernel {
     ///
     /// # Errors
     /// Why a value that exists cannot be told.
-    pub fn show_local(&self, locals: &Locals, local: &Local, limits: &Limits) -> Field<Option<String>> {
+    pub fn show_local(&self, locals: &Locals, local: &Local, style: &Style) -> Field<Option<String>> {
         let types = &locals.types;
         let unsized_type = || Lacks::Type(types.name_of(local.of).as_str().into());
         let wanted = types.size_of(local.of).ok_or_else(unsized_type)?;
@@ -24,7 +24,7 @@ impl Kernel {
             return Ok(Some("{...}".to_owned()));
         }
         let bytes = self.bytes_of(&local.storage, wanted as usize)?;
-        Ok(bytes.map(|bytes| self.show(types, local.of, &bytes, limits)))
+        Ok(bytes.map(|bytes| self.show(types, local.of, &bytes, style)))
     }
 
     fn bytes_of(&self, storage: &Storage, wanted: usize) -> Field<Option<Vec<u8>>> {
