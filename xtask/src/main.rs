@@ -16,6 +16,8 @@ enum Chore {
     Lab(lab::LabArgs),
     /// Measure kdive against crash and drgn.
     Bench(lab::BenchArgs),
+    /// Run the same command lines through kdive and crash, and show where they differ.
+    Diff(lab::DiffArgs),
     /// Make the small dumps that the tests run on.
     Fixtures(fixtures::FixturesArgs),
 }
@@ -24,6 +26,7 @@ fn main() -> anyhow::Result<()> {
     match Chore::parse() {
         Chore::Lab(args) => lab::main(args),
         Chore::Bench(args) => lab::bench(args),
+        Chore::Diff(args) => lab::diff(args),
         Chore::Fixtures(args) => fixtures::main(args),
     }
 }

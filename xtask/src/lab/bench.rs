@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::check;
 use super::descriptor::Descriptor;
-use super::guest::TOOLS_SUITE;
+use super::peers::Peers;
 use super::place::Lab;
 use crate::run;
 
@@ -157,42 +157,6 @@ fn print_row(case: &Case, ours: Option<&Cost>, theirs: &[Option<Cost>]) {
     println!("| {} | {} | {} | {} |", case.about, cell(ours), cells.join(" | "), ratios.join(" | "));
 }
 
-/// crash and drgn, in the root directory of their suite.
-struct Peers {
-    root: PathBuf,
-    crash: String,
-    drgn: String,
-}
-
-/// Where the lab's directory appears inside the peers' root directory.
-const INSIDE: &str = "/lab";
-
-impl Peers {
-    fn find(lab: &Lab) -> Option<Self> {
-        let root = lab.chroot(TOOLS_SUITE);
-        let version = |program: &str| -> Result<String> {
-            let text = run::output(run::command("chroot", [&root]).args([program, "--version"]))?;
-            let line = text.lines().find(|line| !line.is_empty()).unwrap_or(program);
-            Ok(line.split(" (").next().unwrap_or(line).to_string())
-        };
-        match (version("crash"), version("drgn")) {
-            (Ok(crash), Ok(drgn)) => Some(Self { root, crash, drgn }),
-            (Err(error), _) | (_, Err(error)) => {
-                eprintln!("SKIPPED: crash and drgn: {error:#}");
-                None
-            }
-        }
-    }
-
-    /// A command inside, where the lab is mounted for as long as it runs.
-    fn command(&self, lab: &Lab, program: &str, args: &[String]) -> Command {
-        let script = "mkdir -p \"$1$2\" && mount --bind \"$0\" \"$1$2\" && root=$1 && shift 2 && exec chroot \"$root\" \"$@\"";
-        let mut command = run::command("unshare", ["--mount", "sh", "-c", script]);
-        command.arg(lab.dir()).arg(&self.root).args([INSIDE, program]).args(args);
-        command
-    }
-}
-
 /// One case on its dump.
 struct Bench<'a> {
     lab: &'a Lab,
@@ -214,27 +178,20 @@ impl Bench<'_> {
         Ok(command)
     }
 
-    fn inside(path: &str) -> String {
-        format!("{INSIDE}/{path}")
-    }
-
-    fn dump_inside(&self) -> Result<String> {
-        Ok(Self::inside(self.dump.files.first().context("a dump without files")?))
+    fn dump_file(&self) -> Result<&str> {
+        self.dump.files.first().map(String::as_str).context("a dump without files")
     }
 
     fn crash(&self, peers: &Peers) -> Result<Command> {
         let script = "tmp/bench.crash";
         run::make_dir(&self.lab.dir().join("tmp"))?;
         std::fs::write(self.lab.dir().join(script), format!("{}exit\n", self.case.crash))?;
-        let args = ["-s", "--no_scroll", "-i"].map(String::from).into_iter();
-        let files = [Self::inside(script), Self::inside(&self.dump.vmlinux), self.dump_inside()?];
-        Ok(peers.command(self.lab, "crash", &args.chain(files).collect::<Vec<_>>()))
+        Ok(peers.crash(self.lab, script, &self.dump.vmlinux, self.dump_file()?))
     }
 
     fn drgn(&self, peers: &Peers) -> Result<Command> {
-        let vmlinux = Self::inside(&self.dump.vmlinux);
-        let args =
-            ["-q", "--no-default-symbols", "-c", &self.dump_inside()?, "-s", &vmlinux, "-e", self.case.drgn];
+        let (dump, vmlinux) = (Peers::inside(self.dump_file()?), Peers::inside(&self.dump.vmlinux));
+        let args = ["-q", "--no-default-symbols", "-c", &dump, "-s", &vmlinux, "-e", self.case.drgn];
         Ok(peers.command(self.lab, "drgn", &args.map(String::from)))
     }
 

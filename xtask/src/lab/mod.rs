@@ -6,10 +6,12 @@ mod check;
 mod compare;
 mod console;
 mod descriptor;
+mod diff;
 mod format;
 mod guest;
 mod kernel;
 mod matrix;
+mod peers;
 mod place;
 mod qmp;
 mod scenario;
@@ -22,6 +24,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 pub(crate) use bench::{BenchArgs, main as bench};
+pub(crate) use diff::{DiffArgs, main as diff};
 use place::Lab;
 
 #[derive(Args)]
