@@ -14,9 +14,9 @@ pub(super) fn tasks(kernel: &Kernel) -> Field<Vec<(VirtAddr, i32)>> {
     let link = kernel.member("task_struct", &["pid_links", "pids"])?.offset;
     let memory = kernel.memory();
     let pids = xarray(memory, XArrayLayout::find(kernel)?, head).flatten();
-    let nodes = pids.filter_map(|(number, pid)| {
-        let node = memory.pointer(VirtAddr(pid).add(first)).ok()?;
-        Some((node, i32::try_from(number).ok()?))
+    let nodes = pids.filter_map(|found| {
+        let node = memory.pointer(VirtAddr(found.entry).add(first)).ok()?;
+        Some((node, i32::try_from(found.index).ok()?))
     });
     Ok(nodes.filter(|(node, _)| !node.is_null()).map(|(node, number)| (node.sub(link), number)).collect())
 }
