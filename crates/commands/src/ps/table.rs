@@ -192,10 +192,6 @@ fn row(cx: &mut Cx, columns: Columns, tasks: &Tasks, task: &Task, machine: &Mach
         shown("POLICY", task.policy.clone().map(drop));
         shown("PRIO", task.prio.clone().map(drop));
     }
-    if columns.policy {
-        shown("POLICY", task.policy.clone().map(drop));
-        shown("PRIO", task.prio.clone().map(drop));
-    }
     if columns.stack_pointer && !active {
         shown("KSTACKP", task.sp.clone().map(drop));
     }

@@ -70,12 +70,9 @@ const FATAL: [&str; 8] = [
     "sysrq_handle_crash",
     "die_kernel_fault",
 ];
-/// Kernel stacks are 8 to 32 KiB.
-const MAX_STACK: u64 = 64 << 10;
 
 fn stack_panics(kernel: &Kernel, task: &Task) -> bool {
-    let Ok(stack) = &task.stack else { return false };
-    let bytes = stack_bytes(kernel);
+    let (Ok(stack), Ok(bytes)) = (&task.stack, kernel.task_stack_bytes()) else { return false };
     let mut words = vec![0; bytes as usize];
     let (count, _) = kernel.memory().read(*stack, &mut words);
     words.truncate(count);
@@ -85,10 +82,4 @@ fn stack_panics(kernel: &Kernel, task: &Task) -> bool {
         let near = fatal.iter().any(|start| VirtAddr(word).since(*start) < 0x1000);
         near && kernel.place(VirtAddr(word)).is_some_and(|place| FATAL.contains(&place.symbol.name))
     })
-}
-
-/// Size of a kernel stack: that of `union thread_union` where types tell it, else the usual 16 KiB.
-fn stack_bytes(kernel: &Kernel) -> u64 {
-    let told = kernel.size_of("thread_union").ok().filter(|bytes| (4096..=MAX_STACK).contains(bytes));
-    told.unwrap_or(16 << 10)
 }
