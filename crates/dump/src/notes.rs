@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use kdive_base::bytes::until_nul;
 use kdive_base::{ByteReader, Endian, PhysAddr, ReadAt, Why};
-use kdive_evidence::{Register, Registers};
+use kdive_evidence::{PT_REGS, Register, Registers};
 use serde::Serialize;
 
 use crate::window::Window;
@@ -284,36 +284,9 @@ fn count_other(header: &Header, notes: &mut Notes) {
     }
 }
 
-/// Order of `struct user_regs_struct` of x86-64 (arch/x86/include/asm/user_64.h).
-const USER_REGS_64: [Register; 27] = [
-    Register::R15,
-    Register::R14,
-    Register::R13,
-    Register::R12,
-    Register::Rbp,
-    Register::Rbx,
-    Register::R11,
-    Register::R10,
-    Register::R9,
-    Register::R8,
-    Register::Rax,
-    Register::Rcx,
-    Register::Rdx,
-    Register::Rsi,
-    Register::Rdi,
-    Register::OrigRax,
-    Register::Rip,
-    Register::Cs,
-    Register::Rflags,
-    Register::Rsp,
-    Register::Ss,
-    Register::FsBase,
-    Register::GsBase,
-    Register::Ds,
-    Register::Es,
-    Register::Fs,
-    Register::Gs,
-];
+/// What `struct user_regs_struct` of x86-64 (arch/x86/include/asm/user_64.h) has behind the members of `pt_regs`.
+const BEHIND_PT_REGS: [Register; 6] =
+    [Register::FsBase, Register::GsBase, Register::Ds, Register::Es, Register::Fs, Register::Gs];
 
 /// Order of `struct user_regs_struct` of 32-bit x86 (arch/x86/include/asm/user_32.h).
 const USER_REGS_32: [Register; 17] = [
@@ -339,13 +312,13 @@ const USER_REGS_32: [Register; 17] = [
 /// `struct elf_prstatus` of x86: 336 bytes on 64-bit machines, 144 on 32-bit ones. Other sizes are of other machines.
 fn prstatus(desc: &[u8], endian: Endian) -> (Option<i32>, Registers) {
     let mut registers = Registers::default();
-    let (pid_at, registers_at, width, order): (_, _, _, &[Register]) = match desc.len() {
-        336 => (32, 112, 8, &USER_REGS_64),
-        144 => (24, 72, 4, &USER_REGS_32),
+    let (pid_at, registers_at, width, order): (_, _, _, [&[Register]; 2]) = match desc.len() {
+        336 => (32, 112, 8, [&PT_REGS, &BEHIND_PT_REGS]),
+        144 => (24, 72, 4, [&USER_REGS_32, &[]]),
         _ => return (None, registers),
     };
     let mut at = registers_at;
-    for &register in order {
+    for &register in order.into_iter().flatten() {
         registers.set(register, endian.unsigned(desc, at, width));
         at = at.saturating_add(width);
     }

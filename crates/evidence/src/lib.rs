@@ -9,4 +9,4 @@ mod registers;
 
 pub use frame::{Frame, FrameTrust, InlineFrame, StackKind};
 pub use log::LogRecord;
-pub use registers::{Register, Registers};
+pub use registers::{PT_REGS, Register, Registers};

@@ -84,6 +84,31 @@ registers! {
     OrigRax = "orig_rax",
 }
 
+/// Members of x86-64's `struct pt_regs` (`arch/x86/include/asm/ptrace.h`) in their order, 8 bytes each. Fixed ABI (`PTRACE_GETREGS`): the same in all kernels.
+pub const PT_REGS: [Register; 21] = [
+    Register::R15,
+    Register::R14,
+    Register::R13,
+    Register::R12,
+    Register::Rbp,
+    Register::Rbx,
+    Register::R11,
+    Register::R10,
+    Register::R9,
+    Register::R8,
+    Register::Rax,
+    Register::Rcx,
+    Register::Rdx,
+    Register::Rsi,
+    Register::Rdi,
+    Register::OrigRax,
+    Register::Rip,
+    Register::Cs,
+    Register::Rflags,
+    Register::Rsp,
+    Register::Ss,
+];
+
 /// A set of registers. A register that its source does not tell is `None`, not zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registers {

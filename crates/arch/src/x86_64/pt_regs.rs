@@ -1,32 +1,7 @@
 //! Where registers lie in memory (`arch/x86/include/asm/ptrace.h`, `arch/x86/include/asm/switch_to.h`).
 
 use kdive_base::Endian;
-use kdive_evidence::{Register, Registers};
-
-/// Members of `struct pt_regs` in their order, 8 bytes each. Fixed ABI (`PTRACE_GETREGS`): the same in all kernels.
-pub const PT_REGS: [Register; 21] = [
-    Register::R15,
-    Register::R14,
-    Register::R13,
-    Register::R12,
-    Register::Rbp,
-    Register::Rbx,
-    Register::R11,
-    Register::R10,
-    Register::R9,
-    Register::R8,
-    Register::Rax,
-    Register::Rcx,
-    Register::Rdx,
-    Register::Rsi,
-    Register::Rdi,
-    Register::OrigRax,
-    Register::Rip,
-    Register::Cs,
-    Register::Rflags,
-    Register::Rsp,
-    Register::Ss,
-];
+use kdive_evidence::{PT_REGS, Register, Registers};
 
 /// Bytes of `struct pt_regs`.
 pub const PT_REGS_BYTES: usize = PT_REGS.len() * 8;
