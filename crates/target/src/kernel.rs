@@ -5,9 +5,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock, RwLock};
 
 use kdive_base::{VirtAddr, VirtualMemory};
-use kdive_debuginfo::Types;
 use kdive_debuginfo::elf::ElfFile;
-use kdive_debuginfo::symbols::Symbols;
 use kdive_debuginfo::vmcoreinfo::VmcoreInfo;
 use kdive_dump::{Facts, InputFile, Notes, Opened, PhysicalMemory};
 use rustc_hash::FxHashMap;
@@ -15,10 +13,9 @@ use rustc_hash::FxHashMap;
 use crate::artifacts::{Artifacts, Debuginfo};
 use crate::bootstrap::{Bootstrap, Overrides, VmcoreinfoSource};
 use crate::hide::Hidden;
-use crate::lacks::{Field, Lacks};
+use crate::lacks::Field;
 use crate::load::{Layout, Load, Loader};
 use crate::memo::Memo;
-use crate::os::Os;
 use crate::space::AddressSpace;
 use crate::symbols::KernelSymbols;
 use crate::types::KernelTypes;
@@ -74,11 +71,8 @@ pub struct Kernel {
     vmlinux: Option<ElfFile>,
     artifacts: Arc<dyn Artifacts>,
     symbols: OnceLock<Field<KernelSymbols>>,
-    all_symbols: OnceLock<Symbols>,
     types: OnceLock<Field<KernelTypes>>,
-    all_types: OnceLock<Field<(Types, Vec<Lacks>)>>,
     layouts: RwLock<FxHashMap<RustType, Arc<Layout>>>,
-    os: Os,
     memo: Memo,
 }
 
@@ -103,11 +97,8 @@ impl Kernel {
             vmlinux,
             artifacts,
             symbols: OnceLock::new(),
-            all_symbols: OnceLock::new(),
             types: OnceLock::new(),
-            all_types: OnceLock::new(),
             layouts: RwLock::default(),
-            os: Os::default(),
             memo: Memo::default(),
         }))
     }
@@ -126,11 +117,8 @@ impl Kernel {
             vmlinux: self.vmlinux.clone(),
             artifacts: self.artifacts.clone(),
             symbols: self.symbols.clone(),
-            all_symbols: OnceLock::new(),
             types: self.types.clone(),
-            all_types: OnceLock::new(),
             layouts: RwLock::default(),
-            os: Os::default(),
             memo: Memo::default(),
         })
     }
@@ -211,12 +199,6 @@ impl Kernel {
         &self.artifacts
     }
 
-    /// The little of Linux that is resolved once: CPUs, modules, stacks.
-    #[must_use]
-    pub fn os(&self) -> &Os {
-        &self.os
-    }
-
     pub(crate) fn kernel_symbols(&self) -> &Field<KernelSymbols> {
         self.symbols.get_or_init(|| KernelSymbols::find(self))
     }
@@ -225,16 +207,8 @@ impl Kernel {
         &self.memo
     }
 
-    pub(crate) fn all_symbols_once(&self) -> &OnceLock<Symbols> {
-        &self.all_symbols
-    }
-
     pub(crate) fn kernel_types(&self) -> &Field<KernelTypes> {
         self.types.get_or_init(|| KernelTypes::find(self))
-    }
-
-    pub(crate) fn all_types_once(&self) -> &OnceLock<Field<(Types, Vec<Lacks>)>> {
-        &self.all_types
     }
 
     /// A loader of `T`, its layout bound to this kernel once.

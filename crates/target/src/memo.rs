@@ -1,26 +1,31 @@
-//! Values that models above keep with the kernel: computed on first use, then shared.
+//! What is found out once and kept with the kernel: by this crate and by the models above.
 
-use std::any::{Any, TypeId};
-use std::sync::{Arc, OnceLock, RwLock};
-
-use rustc_hash::FxHashMap;
+use std::any::Any;
+use std::sync::OnceLock;
 
 use crate::kernel::Kernel;
 
-type Slot = Arc<OnceLock<Arc<dyn Any + Send + Sync>>>;
-
-/// At most one value of each type.
+/// At most one value of each type: a chain that only grows, so that what it holds can be lent out.
 #[derive(Default)]
-pub(crate) struct Memo(RwLock<FxHashMap<TypeId, Slot>>);
+pub(crate) struct Memo(OnceLock<Box<Slot>>);
+
+struct Slot {
+    /// An `OnceLock<T>`.
+    cell: Box<dyn Any + Send + Sync>,
+    next: Memo,
+}
 
 impl Memo {
-    fn slot(&self, kind: TypeId) -> Slot {
-        if let Some(slot) = self.0.read().ok().and_then(|slots| slots.get(&kind).cloned()) {
-            return slot;
-        }
-        match self.0.write() {
-            Ok(mut slots) => slots.entry(kind).or_default().clone(),
-            Err(_) => Slot::default(),
+    /// The cell for a `T`. It is kept apart from the chain, so that whoever fills it can ask for other cells.
+    fn cell<T: Send + Sync + 'static>(&self) -> &OnceLock<T> {
+        let mut memo = self;
+        loop {
+            let new = || Box::new(Slot { cell: Box::new(OnceLock::<T>::new()), next: Self::default() });
+            let slot = memo.0.get_or_init(new);
+            match slot.cell.downcast_ref() {
+                Some(cell) => return cell,
+                None => memo = &slot.next,
+            }
         }
     }
 }
@@ -28,10 +33,21 @@ impl Memo {
 impl Kernel {
     /// The one `T` of this kernel: found on the first call, shared by all later ones. `find` must not ask for the same
     /// `T` again.
-    pub fn once<T: Send + Sync + 'static>(&self, find: fn(&Self) -> T) -> Arc<T> {
-        // The slot is held apart from the map, so that `find` can ask for values of other kinds.
-        let slot = self.memo().slot(TypeId::of::<T>());
-        let value = slot.get_or_init(|| Arc::new(find(self))).clone();
-        value.downcast().unwrap_or_else(|_| Arc::new(find(self)))
+    pub fn once<T: Send + Sync + 'static>(&self, find: fn(&Self) -> T) -> &T {
+        self.memo().cell().get_or_init(|| find(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_has_a_cell_of_its_own() {
+        let memo = Memo::default();
+        memo.cell::<u32>().set(1).unwrap();
+        memo.cell::<Option<u32>>().get_or_init(|| memo.cell::<u32>().get().copied());
+        assert_eq!(memo.cell::<Option<u32>>().get(), Some(&Some(1)));
+        assert_eq!(memo.cell::<u64>().get(), None);
     }
 }

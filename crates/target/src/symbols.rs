@@ -174,11 +174,11 @@ impl Kernel {
 
     /// All symbols: the kernel's and the modules', which are read on the first call.
     pub fn symbols(&self) -> Field<&Symbols> {
-        let kernel = self.kernel_symbols().as_ref().map_err(Lacks::clone)?;
-        Ok(self.all_symbols_once().get_or_init(|| {
-            let modules = self.modules().symbols(self);
-            kernel.symbols.with_modules(modules)
-        }))
+        let all = self.once(|kernel| -> Field<Symbols> {
+            let own = kernel.kernel_symbols().as_ref().map_err(Lacks::clone)?;
+            Ok(own.symbols.with_modules(kernel.modules().symbols(kernel)))
+        });
+        all.as_ref().map_err(Lacks::clone)
     }
 
     /// The address of one of the kernel's own symbols. For a name with several meanings, the global one.

@@ -50,6 +50,26 @@ impl KernelTypes {
     }
 }
 
+/// The kernel's types and its modules'.
+struct AllTypes {
+    types: Types,
+    /// Why types of modules are lacking.
+    lacks: Vec<Lacks>,
+}
+
+impl AllTypes {
+    fn find(kernel: &Kernel) -> Field<Self> {
+        let types = kernel.types()?;
+        let (types, lacks) = match kernel.options().no_btf {
+            true => (types.clone(), Vec::new()),
+            false => crate::os::module_btf::with_modules(kernel, types),
+        };
+        #[cfg(feature = "dwarf")]
+        let types = crate::dwarf::with_modules(kernel, types);
+        Ok(Self { types, lacks })
+    }
+}
+
 /// BTF has the types of per-CPU variables only.
 fn with_variables(kernel: &Kernel, types: Types) -> Types {
     #[cfg(feature = "dwarf")]
@@ -82,27 +102,16 @@ impl Kernel {
     /// The kernel's types and its modules', whose BTF is read on the first call. Modules without BTF have the types of
     /// their DWARF, where it is found.
     pub fn all_types(&self) -> Field<&Types> {
-        self.module_types().map(|(types, _)| types)
+        self.types_of_modules().map(|found| &found.types)
     }
 
     /// Why types of modules are lacking, where they are.
     pub fn module_types_lacking(&self) -> Field<&[Lacks]> {
-        self.module_types().map(|(_, lacks)| lacks.as_slice())
+        self.types_of_modules().map(|found| found.lacks.as_slice())
     }
 
-    fn module_types(&self) -> Field<&(Types, Vec<Lacks>)> {
-        self.all_types_once().get_or_init(|| self.read_module_types()).as_ref().map_err(Lacks::clone)
-    }
-
-    fn read_module_types(&self) -> Field<(Types, Vec<Lacks>)> {
-        let types = self.types()?;
-        let (types, lacks) = match self.options().no_btf {
-            true => (types.clone(), Vec::new()),
-            false => crate::os::module_btf::with_modules(self, types),
-        };
-        #[cfg(feature = "dwarf")]
-        let types = crate::dwarf::with_modules(self, types);
-        Ok((types, lacks))
+    fn types_of_modules(&self) -> Field<&AllTypes> {
+        self.once(AllTypes::find).as_ref().map_err(Lacks::clone)
     }
 
     /// The kernel's own types.

@@ -26,11 +26,14 @@ impl Pages {
     /// The kernel's view of its page frames: found on first use, then shared.
     #[must_use]
     pub fn find(kernel: &Kernel) -> Arc<Self> {
-        kernel.once(|kernel| Self {
-            direct: DirectMap::find(kernel),
-            map: MemoryMap::find(kernel),
-            slab: SlabMark::find(kernel),
-        })
+        let pages = kernel.once(|kernel| {
+            Arc::new(Self {
+                direct: DirectMap::find(kernel),
+                map: MemoryMap::find(kernel),
+                slab: SlabMark::find(kernel),
+            })
+        });
+        pages.clone()
     }
 
     /// Address of the `struct page` of the frame behind an address of the direct map.

@@ -104,11 +104,12 @@ impl Slabs {
     /// The kernel's slabs: set up on first use, then shared.
     #[must_use]
     pub fn find(kernel: &Kernel) -> Arc<Self> {
-        kernel.once(|kernel| {
+        let slabs = kernel.once(|kernel| {
             let pages = Pages::find(kernel);
             let kfence = Kfence::find(kernel, &pages.direct);
-            Self { pages, kfence, frames: Frames::default(), caches: RwLock::default() }
-        })
+            Arc::new(Self { pages, kfence, frames: Frames::default(), caches: RwLock::default() })
+        });
+        slabs.clone()
     }
 
     /// The slab object that an address lies in; `None` for an address that is in none. Only the direct map holds slabs:

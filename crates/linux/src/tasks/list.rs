@@ -1,5 +1,7 @@
 //! The list of all tasks, and which of them ran.
 
+use std::sync::Arc;
+
 use kdive_base::VirtAddr;
 use kdive_target::{Field, Kernel, Lacks, Load, walk};
 use rayon::prelude::*;
@@ -75,8 +77,8 @@ pub struct Tasks {
 impl Tasks {
     /// The kernel's tasks: walked on first use, then shared.
     #[must_use]
-    pub fn find(kernel: &Kernel) -> std::sync::Arc<Self> {
-        kernel.once(Self::walk)
+    pub fn find(kernel: &Kernel) -> Arc<Self> {
+        kernel.once(|kernel| Arc::new(Self::walk(kernel))).clone()
     }
 
     fn walk(kernel: &Kernel) -> Self {

@@ -203,7 +203,7 @@ impl Kernel {
     /// Code that the kernel wrote while it ran.
     #[must_use]
     pub fn generated_text(&self) -> &GeneratedText {
-        self.os().generated_text.get_or_init(|| GeneratedText::find(self))
+        self.once(GeneratedText::find)
     }
 }
 

@@ -66,6 +66,6 @@ impl Kernel {
     /// The unwind tables.
     #[must_use]
     pub fn orc(&self) -> &KernelOrc {
-        self.os().orc.get_or_init(|| KernelOrc::find(self))
+        self.once(KernelOrc::find)
     }
 }

@@ -138,9 +138,18 @@ fn plausible(bytes: Field<u64>) -> Option<u64> {
     bytes.ok().filter(|bytes| STACK_BYTES.contains(bytes) && bytes.is_power_of_two())
 }
 
-/// `THREAD_SIZE`, from what the kernel itself says of it: the union that holds a stack, or the room that the linker
-/// script leaves for the first task's stack.
-pub(super) fn task_stack_bytes(kernel: &Kernel) -> Field<u64> {
+/// `THREAD_SIZE`.
+struct TaskStackBytes(Field<u64>);
+
+impl TaskStackBytes {
+    fn find(kernel: &Kernel) -> Self {
+        Self(task_stack_bytes(kernel))
+    }
+}
+
+/// From what the kernel itself says of it: the union that holds a stack, or the room that the linker script leaves for
+/// the first task's stack.
+fn task_stack_bytes(kernel: &Kernel) -> Field<u64> {
     if let Some(bytes) = plausible(kernel.size_of("thread_union")) {
         return Ok(bytes);
     }
@@ -166,12 +175,12 @@ impl Kernel {
     /// The stacks of the processors: interrupts, exceptions, entry.
     #[must_use]
     pub fn cpu_stacks(&self) -> &CpuStacks {
-        self.os().stacks.get_or_init(|| CpuStacks::find(self))
+        self.once(CpuStacks::find)
     }
 
     /// Bytes of a task's kernel stack (`THREAD_SIZE`).
     pub fn task_stack_bytes(&self) -> Field<u64> {
-        self.os().task_stack_bytes.get_or_init(|| task_stack_bytes(self)).clone()
+        self.once(TaskStackBytes::find).0.clone()
     }
 
     /// The stack that begins at `low`, which is `task_struct.stack`.

@@ -26,7 +26,6 @@ use serde::Serialize;
 pub use registers::{CpuRegisters, RegistersSource};
 pub use start::Start;
 pub use step::Lost;
-pub(crate) use world::CodeRules;
 
 /// The frames of a stack, the innermost first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

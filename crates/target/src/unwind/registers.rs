@@ -110,11 +110,14 @@ fn crash_note(kernel: &Kernel, cpu: u32) -> Field<Registers> {
     pt_regs::from_pt_regs(&raw).ok_or_else(|| Lacks::implausible("a register note that is too short"))
 }
 
+/// The registers that processors left, by their numbers.
+struct SavedRegisters(Vec<CpuRegisters>);
+
 impl Kernel {
     /// The registers of every processor that left some, by number.
     #[must_use]
     pub fn all_cpu_registers(&self) -> &[CpuRegisters] {
-        self.os().registers.get_or_init(|| find(self))
+        &self.once(|kernel| SavedRegisters(find(kernel))).0
     }
 
     /// The registers of one processor.

@@ -160,11 +160,11 @@ impl Kernel {
     /// Each processor and the task that it runs.
     #[must_use]
     pub fn running_tasks(&self) -> &[(u32, VirtAddr)] {
-        self.os().running.get_or_init(|| running(self).unwrap_or_default())
+        &self.once(|kernel| Running(running(kernel).unwrap_or_default())).0
     }
 
     pub(crate) fn code_rules(&self) -> &CodeRules {
-        self.os().code_rules.get_or_init(|| CodeRules::find(self))
+        self.once(CodeRules::find)
     }
 
     fn stack_of(&self, task: VirtAddr) -> Option<Stack> {
@@ -257,6 +257,9 @@ fn join(deeper: &Frames, noted: &Frames) -> Option<Frames> {
     let frames = before.iter().chain(noted.frames.get(1..).unwrap_or_default()).cloned().collect();
     Some(Frames { frames, end: end.clone() })
 }
+
+/// Each processor and the task that it runs.
+struct Running(Vec<(u32, VirtAddr)>);
 
 #[derive(Load)]
 #[load(type = "rq")]
