@@ -2,6 +2,7 @@
 
 pub mod calls;
 pub mod dwarf;
+pub mod layout;
 pub mod paging;
 pub mod pt_regs;
 pub mod stacks;

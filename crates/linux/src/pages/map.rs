@@ -1,6 +1,7 @@
 //! The two linear mappings: RAM at `PAGE_OFFSET`, page structures at `vmemmap`
 //! (Documentation/arch/x86/x86_64/mm.rst, include/asm-generic/memory_model.h).
 
+use kdive_arch::x86_64::layout::{self, FixedLayout};
 use kdive_base::{PAGE_SHIFT, Pfn, PhysAddr, VirtAddr};
 use kdive_target::{Field, Kernel, Lacks};
 
@@ -22,30 +23,9 @@ pub struct MemoryMap {
     pub page_bytes: u64,
 }
 
-/// Where kernels without KASLR of memory put the mappings, and how far the direct map can reach.
-struct Fixed {
-    /// Since 4.20, and before.
-    page_offset: [VirtAddr; 2],
-    vmemmap: VirtAddr,
-    direct_bytes: u64,
-}
-
-static FOUR_LEVELS: Fixed = Fixed {
-    page_offset: [VirtAddr(0xffff_8880_0000_0000), VirtAddr(0xffff_8800_0000_0000)],
-    vmemmap: VirtAddr(0xffff_ea00_0000_0000),
-    direct_bytes: 64 << 40,
-};
-static FIVE_LEVELS: Fixed = Fixed {
-    page_offset: [VirtAddr(0xff11_0000_0000_0000), VirtAddr(0xff10_0000_0000_0000)],
-    vmemmap: VirtAddr(0xffd4_0000_0000_0000),
-    direct_bytes: 32 << 50,
-};
-
-impl Fixed {
-    fn of(kernel: &Kernel) -> &'static Self {
-        let bits = kernel.space().page_table().map_or(48, |table| table.format().address_bits);
-        if bits > 48 { &FIVE_LEVELS } else { &FOUR_LEVELS }
-    }
+/// Where this kernel has the mappings if nothing moved them.
+fn fixed_layout(kernel: &Kernel) -> &'static FixedLayout {
+    kernel.space().page_table().map_or(&layout::FOUR_LEVEL, |table| layout::of(table.format()))
 }
 
 /// Upper half of the address space: what a mapping's base must be.
@@ -74,7 +54,7 @@ impl DirectMap {
     /// Where this kernel's page tables have it: `page_offset_base` says (4.8), else one of the two fixed places that
     /// the tables do map to RAM's start.
     pub(super) fn find(kernel: &Kernel) -> Field<Self> {
-        let fixed = Fixed::of(kernel);
+        let fixed = fixed_layout(kernel);
         let proven = |start: &VirtAddr| {
             let maps = |ram: PhysAddr| Some(kernel.space().translate(start.add(ram.0)).ok()?.phys == ram);
             known_ram(kernel).and_then(maps).unwrap_or(false)
@@ -113,7 +93,7 @@ impl MemoryMap {
         let at = |start: VirtAddr| Self { start, page_bytes };
         let told = || kernel.vmcoreinfo().symbol("vmemmap").filter(|&start| is_kernel_half(start));
         let fixed = || {
-            let map = at(Fixed::of(kernel).vmemmap);
+            let map = at(fixed_layout(kernel).vmemmap);
             kernel.space().translate(map.page_of(known_ram(kernel)?.pfn())).ok().map(|_| map)
         };
         base(kernel, "vmemmap_base")
@@ -157,7 +137,7 @@ mod tests {
 
         #[test]
         fn frames_and_their_structures_are_one_to_one(pfn in 0_u64..(1 << 40), bytes in 1_u64..128, skew: u64) {
-            let map = MemoryMap { start: FIVE_LEVELS.vmemmap, page_bytes: bytes };
+            let map = MemoryMap { start: layout::FIVE_LEVEL.vmemmap, page_bytes: bytes };
             let page = map.page_of(Pfn(pfn));
             prop_assert_eq!(map.pfn_of(page), Some(Pfn(pfn)));
             let inside = page.add(skew % bytes);
@@ -167,8 +147,8 @@ mod tests {
 
     #[test]
     fn addresses_before_the_memory_map_are_no_page() {
-        let map = MemoryMap { start: FOUR_LEVELS.vmemmap, page_bytes: 64 };
-        assert_eq!(map.pfn_of(FOUR_LEVELS.vmemmap.sub(64)), None);
+        let map = MemoryMap { start: layout::FOUR_LEVEL.vmemmap, page_bytes: 64 };
+        assert_eq!(map.pfn_of(layout::FOUR_LEVEL.vmemmap.sub(64)), None);
         assert_eq!(map.pfn_of(VirtAddr(0)), None);
     }
 }
