@@ -66,9 +66,9 @@ struct Job {
     args: Args,
 }
 
-/// The commands in `words`: each name of a command that runs for tasks begins one.
+/// The commands in `words`: each name of a command that runs for tasks, and each alias of one, begins one.
 fn jobs(cx: &Cx, words: &[String]) -> Result<Vec<Job>, CommandError> {
-    let begins = |word: &String| per_task(word).is_some();
+    let begins = |word: &String| begins_job(word, &cx.settings);
     let mut lines: Vec<Vec<String>> = Vec::new();
     for word in words {
         match lines.last_mut() {
@@ -91,8 +91,9 @@ fn job(cx: &Cx, line: &[String]) -> Result<Job, CommandError> {
     Ok(Job { command: name, run, args: Args::parse(name, command.options, &words)? })
 }
 
-fn per_task(name: &str) -> Option<PerTask> {
-    find(name)?.per_task()
+fn begins_job(word: &str, settings: &Settings) -> bool {
+    let found = Invocation::find(&[word.to_owned()], settings);
+    found.is_ok_and(|found| found.command.per_task().is_some())
 }
 
 /// What one command gave for one task.
@@ -273,6 +274,15 @@ mod tests {
         assert_eq!(filter.kinds, [Kind::Kernel, Kind::GroupLeader, Kind::Active]);
         assert_eq!(filter.named.len(), 4);
         assert_eq!(rest, words("alias -x y"));
+    }
+
+    #[test]
+    fn an_alias_begins_a_command_as_its_meaning_does() {
+        let mut settings = Settings::default();
+        settings.aliases.insert("stack".to_owned(), words("bt -s"));
+        let begins = |word| begins_job(word, &settings);
+        assert!(begins("bt") && begins("stack") && begins("last"));
+        assert!(!begins("man") && !begins("help") && !begins("-x") && !begins("kernel"));
     }
 
     #[test]
