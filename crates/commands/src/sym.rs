@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::args::{Args, Opt, UsageError};
 use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
+use crate::operand;
 use crate::sink::{Render, Sink, SinkExt};
 
 /// Translates symbols and addresses.
@@ -138,7 +139,7 @@ fn sym(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
         return Err(UsageError::new("sym", "which symbol or address?").into());
     }
     for word in &args.operands {
-        look_up(&kernel, symbols, args, word, out)?;
+        look_up(cx, symbols, args, word, out)?;
     }
     Ok(())
 }
@@ -172,16 +173,18 @@ fn module_rows(cx: &Cx, module: &ModuleSymbols, out: &mut dyn Sink) -> Result<()
 
 /// A name goes before an address: `add` and `dec` are both.
 fn look_up(
-    kernel: &Kernel,
+    cx: &Cx,
     symbols: &Symbols,
     args: &Args,
     word: &str,
     out: &mut dyn Sink,
 ) -> Result<(), CommandError> {
+    let kernel = &*cx.kernel;
     let named = symbols.by_name(word);
     let mut found: Vec<(Symbol<'_>, u64)> = named.into_iter().map(|symbol| (symbol, 0)).collect();
     if found.is_empty() {
-        found.extend(by_address(kernel, word));
+        let place = operand::address(cx, "sym", word).ok().and_then(|at| kernel.place(at));
+        found.extend(place.map(|place| (place.symbol, place.offset)));
     }
     if found.is_empty() {
         return Err(not_found(symbols, word));
@@ -197,22 +200,6 @@ fn look_up(
         }
     }
     Ok(())
-}
-
-/// `ffffffff81000000`, `0x...`, or `symbol+offset` with the offset in decimal or after `0x`.
-fn by_address<'k>(kernel: &'k Kernel, word: &str) -> Option<(Symbol<'k>, u64)> {
-    let address = match word.split_once('+') {
-        Some((name, offset)) => kernel.symbol(name).ok()?.add(parse_offset(offset)?),
-        None => VirtAddr(u64::from_str_radix(word.strip_prefix("0x").unwrap_or(word), 16).ok()?),
-    };
-    kernel.place(address).map(|place| (place.symbol, place.offset))
-}
-
-fn parse_offset(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
 }
 
 fn not_found(symbols: &Symbols, word: &str) -> CommandError {
@@ -246,12 +233,5 @@ mod tests {
             String::from_utf8(text.finish().unwrap()).unwrap(),
             "ffffffff95b4cc55 (T) vfs_read+5 fs/read_write.c: 451\n00000000f88878d1 (t) ext3_readdir [ext3]\n"
         );
-    }
-
-    #[test]
-    fn offsets_are_decimal_or_marked() {
-        assert_eq!(parse_offset("10"), Some(10));
-        assert_eq!(parse_offset("0x10"), Some(16));
-        assert_eq!(parse_offset("x"), None);
     }
 }
