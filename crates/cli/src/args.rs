@@ -75,7 +75,8 @@ struct Typed {
     /// No banner and no notes about the dump
     #[arg(short, long)]
     silent: bool,
-    /// A vmcore or the parts of a split one, a directory that kdump made; a vmlinux, System.map, modules: in any order
+    /// A vmcore or the parts of a split one, a directory that kdump made, raw images of RAM as IMAGE@ADDRESS; a vmlinux,
+    /// System.map, modules: in any order
     #[arg(value_name = "FILES")]
     files: Vec<PathBuf>,
     #[command(flatten)]

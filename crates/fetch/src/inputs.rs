@@ -30,33 +30,51 @@ pub struct Inputs {
 }
 
 /// Tells what the files are by their content. A directory stands for the dump that kdump left in it. With `raw_base`,
-/// the file that is no debuginfo is an image of the RAM from there on, whatever it looks like.
+/// the file that is no debuginfo is an image of the RAM from there on, whatever it looks like; crash's form of the same,
+/// `IMAGE@ADDRESS`, gives each file its own.
 ///
 /// # Errors
 /// When there is no dump among them, a file cannot be read, or two are for one purpose. Other files that are of no use
 /// beside a dump are a note.
 pub fn sort(paths: &[PathBuf], raw_base: Option<PhysAddr>) -> Result<Inputs, FetchError> {
-    let mut sorter = Sorter { inputs: Inputs::default(), useless: Vec::new(), raw_base };
+    let mut sorter = Sorter::default();
     for path in paths {
         if path.is_dir() {
             for found in capture::files(path)? {
-                sorter.file(&found)?;
+                sorter.file(&found, raw_base)?;
+            }
+        } else if let Some(images) = raw_images(path) {
+            for (image, base) in images {
+                sorter.file(&image, Some(base))?;
             }
         } else {
-            sorter.file(path)?;
+            sorter.file(path, raw_base)?;
         }
     }
     sorter.finish()
 }
 
+/// `IMAGE@ADDRESS[,IMAGE@ADDRESS...]`, the addresses in hexadecimal. A file of that very name is that file.
+fn raw_images(path: &Path) -> Option<Vec<(PathBuf, PhysAddr)>> {
+    if path.exists() {
+        return None;
+    }
+    let image = |part: &str| {
+        let (name, address) = part.rsplit_once('@')?;
+        let base = u64::from_str_radix(address.strip_prefix("0x").unwrap_or(address), 16).ok()?;
+        Some((PathBuf::from(name), PhysAddr(base)))
+    };
+    path.to_str()?.split(',').map(image).collect()
+}
+
+#[derive(Default)]
 struct Sorter {
     inputs: Inputs,
     useless: Vec<(String, Kind)>,
-    raw_base: Option<PhysAddr>,
 }
 
 impl Sorter {
-    fn file(&mut self, path: &Path) -> Result<(), FetchError> {
+    fn file(&mut self, path: &Path, raw_base: Option<PhysAddr>) -> Result<(), FetchError> {
         let name = path.display().to_string();
         let source = FileSource::open(path)?;
         let mut kind = probe(&source);
@@ -78,7 +96,7 @@ impl Sorter {
             let bytes = mmap::map(source.file()).map_err(|error| FetchError::io(path, error))?;
             return self.debuginfo(kind, Artifact { name, bytes });
         }
-        match self.raw_base {
+        match raw_base {
             Some(base) if !source.is_empty() => {
                 self.inputs.dump.push(InputFile::raw(name, Arc::new(source), base));
             }
@@ -268,6 +286,18 @@ mod tests {
         let inputs = sort(&paths, Some(PhysAddr(0x1000))).unwrap();
         assert_eq!(inputs.dump[0].raw_base, Some(PhysAddr(0x1000)));
         assert!(files.error(&["raw"]).contains("raw image of RAM"));
+    }
+
+    #[test]
+    fn raw_images_carry_their_bases_as_crash_wants_them() {
+        let files = Files::new(&[("low", &[0; 4096]), ("high", &[0; 4096]), ("odd@10", &dump())]);
+        let path = |name: &str| files.0.path().join(name).display().to_string();
+        let both = format!("{}@0x1000,{}@80000000", path("low"), path("high"));
+        let bases = |inputs: Inputs| inputs.dump.iter().map(|file| file.raw_base).collect::<Vec<_>>();
+        let inputs = sort(&[both.into()], None).unwrap();
+        assert_eq!(bases(inputs), [Some(PhysAddr(0x1000)), Some(PhysAddr(0x8000_0000))]);
+        assert_eq!(bases(sort(&[path("odd@10").into()], None).unwrap()), [None], "there is such a file");
+        assert!(sort(&[path("low@x").into()], None).is_err());
     }
 
     #[test]
