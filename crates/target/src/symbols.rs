@@ -66,7 +66,10 @@ impl KernelSymbols {
             (SymbolsSource::KallsymsScan, from_scan),
         ] {
             match find(kernel) {
-                Ok(table) => return Ok(Self { symbols: Symbols::new(Arc::new(table), None), source }),
+                Ok(table) => {
+                    let symbols = Symbols::new(Arc::new(table.data_marked()), None);
+                    return Ok(Self { symbols, source });
+                }
                 Err(lacks) => why = why.or(Some(lacks)),
             }
         }

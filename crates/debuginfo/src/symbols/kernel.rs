@@ -222,6 +222,24 @@ mod tests {
     }
 
     #[test]
+    fn data_in_an_executable_section_is_data() {
+        let marked = table(&[
+            ("do_exit", BASE, 0, b'T'),
+            ("_sdata", BASE + 0x100, 0, b'T'),
+            ("init_task", BASE + 0x100, 0, b'T'),
+            ("level", BASE + 0x200, 0, b't'),
+            ("vdso", BASE + 0x300, 0, b'r'),
+            ("_edata", BASE + 0x400, 0, b'T'),
+            ("_sinittext", BASE + 0x400, 0, b'T'),
+        ])
+        .data_marked();
+        let letters: String = marked.iter().map(|symbol| symbol.kind.letter()).collect();
+        assert_eq!(letters, "TDDdrTT");
+        let unmarked = table(&[("do_exit", BASE, 0, b'T'), ("_sdata", BASE, 0, b'T')]).data_marked();
+        assert!(unmarked.iter().all(|symbol| symbol.kind.letter() == 'T'), "without an end");
+    }
+
+    #[test]
     fn sliding_moves_the_image_only() {
         let kernel = kernel();
         let image = kernel.image().unwrap();

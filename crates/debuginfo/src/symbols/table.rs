@@ -147,6 +147,22 @@ impl SymbolTable {
         self
     }
 
+    /// The table with everything between the linker script's marks of data called data. One executable piece in
+    /// it makes the whole section executable (x86 in 7.2), and all of its symbols look like code.
+    #[must_use]
+    pub fn data_marked(mut self) -> Self {
+        let address = |name: &str| self.by_name(name).map(|symbol| symbol.address.0).next();
+        let Some((start, end)) = address("_sdata").zip(address("_edata")) else { return self };
+        for entry in self.entries.iter_mut().filter(|entry| (start..end).contains(&entry.address)) {
+            entry.kind = match entry.kind {
+                b'T' => b'D',
+                b't' => b'd',
+                other => other,
+            };
+        }
+        self
+    }
+
     fn symbol(&self, entry: &Entry) -> Symbol<'_> {
         Symbol {
             name: self.name(entry),
