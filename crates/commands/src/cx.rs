@@ -66,6 +66,13 @@ impl Cx {
         }
     }
 
+    /// Notes what could not be told of one thing: parts of it that lack for one reason are one gap.
+    pub fn lacks_together(&mut self, lacking: &[(&str, Lacks)], place: impl Fn() -> String) {
+        for (what, lacks) in by_reason(lacking) {
+            self.lacks(lacks, &what, &place);
+        }
+    }
+
     /// Notes that `what` could not be told.
     pub fn lacks(&mut self, lacks: &Lacks, what: &str, place: impl FnOnce() -> String) {
         match lacks {
@@ -76,5 +83,40 @@ impl Cx {
             }
             other => self.gaps.note(what, other, None),
         }
+    }
+}
+
+/// Each reason once, with the names of all that lack for it.
+fn by_reason<'l>(lacking: &'l [(&str, Lacks)]) -> Vec<(String, &'l Lacks)> {
+    let alike = |one: &Lacks, other: &Lacks| match (one, other) {
+        // As in `Cx::lacks`: the address differs, the reason does not.
+        (Lacks::Missing(one), Lacks::Missing(other)) => one.why == other.why,
+        (one, other) => one == other,
+    };
+    let mut reasons: Vec<(String, &Lacks)> = Vec::new();
+    for (what, lacks) in lacking {
+        match reasons.iter_mut().find(|(_, known)| alike(known, lacks)) {
+            Some((names, _)) => {
+                names.push_str(", ");
+                names.push_str(what);
+            }
+            None => reasons.push(((*what).to_owned(), lacks)),
+        }
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use kdive_base::{Missing, Why};
+
+    use super::*;
+
+    #[test]
+    fn parts_that_lack_for_one_reason_are_one_gap() {
+        let missing = |at| Lacks::Missing(Missing::new(VirtAddr(at), Why::Excluded));
+        let lacking = [("PID", missing(0x10)), ("ST", Lacks::Types), ("CPU", missing(0x18))];
+        let missing = &lacking[0].1;
+        assert_eq!(by_reason(&lacking), [("PID, CPU".to_owned(), missing), ("ST".to_owned(), &Lacks::Types)]);
     }
 }

@@ -52,12 +52,19 @@ pub(crate) fn place(task: &Task) -> String {
 impl TaskLine {
     /// The line about a task; what it lacks is noted as a gap.
     pub(crate) fn new(cx: &mut Cx, task: &Task) -> Self {
-        let place = || format!("task {}", task.at);
+        let parts = [
+            ("PID", task.pid.as_ref().err()),
+            ("CPU", task.cpu.as_ref().err()),
+            ("COMMAND", task.comm.as_ref().err()),
+        ];
+        let lacking: Vec<_> =
+            parts.into_iter().filter_map(|(what, lacks)| Some((what, lacks?.clone()))).collect();
+        cx.lacks_together(&lacking, || format!("task {}", task.at));
         Self {
-            pid: cx.known(task.pid.clone(), "PID", place),
+            pid: task.pid.clone().ok(),
             task: task.at,
-            cpu: cx.known(task.cpu.clone(), "CPU", place),
-            command: cx.known(task.comm.clone(), "COMMAND", place).map(|Text(name)| name),
+            cpu: task.cpu.clone().ok(),
+            command: task.comm.clone().ok().map(|Text(name)| name),
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use kdive_base::VirtAddr;
 use kdive_linux::tasks::{Task, Tasks};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
 use super::Blocks;
@@ -85,17 +86,19 @@ pub(super) fn children(
     chosen: &[&Task],
     out: &mut dyn Sink,
 ) -> Result<(), CommandError> {
+    let mut of: FxHashMap<VirtAddr, Vec<&Task>> = FxHashMap::default();
+    for task in tasks.all() {
+        match &task.parent {
+            // The first idle task is its own parent.
+            Ok(parent) if *parent == task.at => {}
+            Ok(parent) => of.entry(*parent).or_default().push(task),
+            Err(lacks) => cx.lacks(lacks, "parent of a task", || format!("task {}", task.at)),
+        }
+    }
     let mut blocks = Blocks::default();
     for task in chosen {
         cx.cancel.check()?;
-        // The first idle task is its own parent.
-        let own = tasks.all().iter().filter(|child| child.parent == Ok(task.at) && child.at != task.at);
-        let children = own.map(|child| TaskLine::new(cx, child)).collect();
-        for child in tasks.all() {
-            if let Err(lacks) = &child.parent {
-                cx.lacks(lacks, "parent of a task", || format!("task {}", child.at));
-            }
-        }
+        let children = of.get(&task.at).into_iter().flatten().map(|child| TaskLine::new(cx, child)).collect();
         blocks.next(out)?;
         let family = Family { task: TaskLine::new(cx, task), children: Some(children), threads: None };
         out.row(&family, &())?;

@@ -8,7 +8,7 @@ use kdive_linux::mm::MmLoader;
 use kdive_linux::system::present_pages;
 use kdive_linux::tasks::{State, Task, Tasks};
 use kdive_target::os::CpuMask;
-use kdive_target::{Field, Kernel, Text};
+use kdive_target::{Field, Kernel, Lacks, Text};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -176,14 +176,9 @@ pub(super) fn show(
 }
 
 fn row(cx: &mut Cx, columns: Columns, tasks: &Tasks, task: &Task, machine: &Machine) -> Row {
-    let place = || format!("task {}", task.at);
     let active = cx.is_active(tasks, task);
-    let mut known = |lacks: Field<()>, what: &str| {
-        if let Err(lacks) = lacks {
-            cx.lacks(&lacks, what, place);
-        }
-    };
-    let mut shown = |what: &str, field: Field<()>| known(field, what);
+    let mut lacking: Vec<(&str, Lacks)> = Vec::new();
+    let mut shown = |what: &'static str, field: Field<()>| lacking.extend(field.err().map(|why| (what, why)));
     shown("PID", task.pid.clone().map(drop));
     shown("CPU", task.cpu.clone().map(drop));
     shown("COMM", task.comm.clone().map(drop));
@@ -206,7 +201,7 @@ fn row(cx: &mut Cx, columns: Columns, tasks: &Tasks, task: &Task, machine: &Mach
         Ok(mm) if mm.is_null() => (Some(0), Some(0)),
         Ok(mm) => {
             let usage = machine.usage.get(mm);
-            let mut kilobytes = |what: &str, field: Option<&Field<u64>>| match field {
+            let mut kilobytes = |what: &'static str, field: Option<&Field<u64>>| match field {
                 Some(Ok(pages)) => Some(pages.saturating_mul(PAGE_KB)),
                 Some(Err(lacks)) => {
                     shown(what, Err(lacks.clone()));
@@ -218,10 +213,12 @@ fn row(cx: &mut Cx, columns: Columns, tasks: &Tasks, task: &Task, machine: &Mach
             (mapped, kilobytes("RSS", usage.map(|usage| &usage.resident)))
         }
         Err(lacks) => {
-            shown("VSZ and RSS", Err(lacks.clone()));
+            shown("VSZ", Err(lacks.clone()));
+            shown("RSS", Err(lacks.clone()));
             (None, None)
         }
     };
+    cx.lacks_together(&lacking, || format!("task {}", task.at));
     let percent =
         |(resident, pages): (u64, u64)| resident as f64 * 100.0 / pages.saturating_mul(PAGE_KB) as f64;
     Row {
