@@ -32,6 +32,7 @@ pub mod select;
 mod set;
 mod settings;
 mod sink;
+mod structure;
 mod sym;
 mod sys;
 

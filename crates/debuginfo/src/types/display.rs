@@ -1,5 +1,6 @@
 //! Types as C spells them, in gdb's spacing (which crash shows): `struct list_head *`, `char [16]`, `int (*)(void)`.
 
+use super::near;
 use super::{DEEPEST, Prototype, Qualifier, RecordKind, Tag, Type, TypeId, Types};
 
 /// Longest spelling of one type. Function types of damaged tables can branch without end.
@@ -27,9 +28,8 @@ impl Types {
         match self.get(id).as_deref() {
             None => join("<damaged type>", &inner),
             Some(Type::Void) => join("void", &inner),
-            Some(Type::Int { name, .. } | Type::Float { name, .. } | Type::Typedef { name, .. }) => {
-                join(name, &inner)
-            }
+            Some(Type::Int { name, .. }) => join(near::usual_base_name(name), &inner),
+            Some(Type::Float { name, .. } | Type::Typedef { name, .. }) => join(name, &inner),
             Some(Type::Record(record)) => {
                 let keyword = match record.kind {
                     RecordKind::Struct => "struct",

@@ -42,6 +42,20 @@ pub(super) fn canonical_base_name(name: &str) -> Cow<'_, str> {
     })
 }
 
+/// A base type's spelling as people write it, and gdb shows it, for the compiler's: `unsigned long` for `long unsigned int`.
+pub(super) fn usual_base_name(name: &str) -> &str {
+    match name {
+        "long unsigned int" => "unsigned long",
+        "long int" => "long",
+        "short unsigned int" => "unsigned short",
+        "short int" => "short",
+        "long long unsigned int" => "unsigned long long",
+        "long long int" => "long long",
+        "__int128 unsigned" => "unsigned __int128",
+        other => other,
+    }
+}
+
 /// Most suggestions given.
 const MOST: usize = 5;
 

@@ -143,7 +143,8 @@ fn types_are_spelled_as_gdb_spells_them() {
     assert_eq!(types.name_of(types.array_of(array, None)), "int [][16]");
     assert_eq!(types.array_of(of_int, Some(16)), array, "made once");
     assert_eq!(types.name_of(types.pointer_to(TypeId::VOID)), "void *");
-    assert_eq!(types.name_of(types.int(8, false)), "long unsigned int");
+    assert_eq!(types.name_of(types.int(8, false)), "unsigned long");
+    assert_eq!(types.declare(types.pointer_to(types.int(2, true)), "p"), "short *p");
     assert_eq!(types.name_of(id(0, 8)), "const outer_t");
     let functions = kernel(|u| {
         let params = vec![Param { name: Some("fmt".into()), of: id(u, 2) }];

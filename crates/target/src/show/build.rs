@@ -223,6 +223,9 @@ impl Printer<'_> {
     fn array(&self, of: TypeId, count: Option<u64>, at: At<'_>) -> Node {
         let Some(count) = count else { return self.flexible(of, at) };
         let size = self.types.size_of(of).unwrap_or(0);
+        if size == 0 {
+            return self.flexible(of, at);
+        }
         if let Some(missing) = at.source.all_missing(at.offset, count.saturating_mul(size)) {
             return at.walk.gone(Some(missing));
         }

@@ -6,6 +6,7 @@
 //! - Types and memory are hostile: depth and the number of nodes are bounded, so that a type which holds itself ends.
 
 mod build;
+mod declaration;
 mod float;
 
 mod json;
@@ -22,6 +23,7 @@ use kdive_debuginfo::{TypeId, Types};
 use crate::c::{Stored, Value};
 use crate::kernel::Kernel;
 
+pub use self::declaration::{Declared, Line, declaration};
 pub use self::node::{Array, Integer, Member, Node, Pointer, Text};
 use self::source::Source;
 
@@ -120,7 +122,20 @@ impl Kernel {
     }
 }
 
-impl<'p> Printer<'p> {
+impl Shown {
+    /// The text that a pointer to characters leads to, as a value of its own.
+    #[must_use]
+    pub fn text_of_pointer(&self) -> Self {
+        let node = match &self.node {
+            Node::Pointer(Pointer { text: Some(Ok(text)), .. }) => Node::Text(text.clone()),
+            Node::Pointer(Pointer { text: Some(Err(missing)), .. }) => Node::Unavailable(Some(*missing)),
+            node => node.clone(),
+        };
+        Self { node, missing: Vec::new(), of: None }
+    }
+}
+
+impl Printer<'_> {
     /// Reads a value.
     #[must_use]
     pub fn value(&self, value: &Value) -> Shown {

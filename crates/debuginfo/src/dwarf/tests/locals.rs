@@ -70,7 +70,7 @@ fn places_are_those_that_the_program_sees() {
             DwarfTypes::new(file, unit, None, Names::None)
         });
         let of = DwarfTypes::type_at(number, other.of);
-        assert_eq!(types.name_of(of), "long int [3]");
+        assert_eq!(types.name_of(of), "long [3]");
     }
 }
 

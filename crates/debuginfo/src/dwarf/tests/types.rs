@@ -66,7 +66,7 @@ fn variables_have_their_whole_types() {
         assert_eq!(of("the_handler"), "handler_t");
         assert_eq!(of("sink"), "volatile int");
         // Declared without, defined with its length.
-        assert_eq!(of("the_array"), "long int [4]");
+        assert_eq!(of("the_array"), "long [4]");
         assert_eq!(of("the_names"), "const char *[2][3]");
     });
 }
