@@ -37,18 +37,56 @@ pub const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 /// Bit that page-table isolation sets in CR3 to select the user half of the PGD pair (`PTI_PGTABLE_SWITCH_BIT`).
 pub const PTI_USER_PGD: u64 = 1 << 12;
 
+/// Names of the bits of an entry that maps a page, as crash prints them (`_PAGE_BIT_*`).
+const FLAGS: [(u64, &str); 10] = [
+    (PRESENT, "PRESENT"),
+    (1 << 1, "RW"),
+    (1 << 2, "USER"),
+    (1 << 3, "PWT"),
+    (1 << 4, "PCD"),
+    (1 << 5, "ACCESSED"),
+    (1 << 6, "DIRTY"),
+    (PAGE_SIZE_BIT, "PSE"),
+    (1 << 8, "GLOBAL"),
+    (1 << 63, "NX"),
+];
+
+/// The names of the bits that are set in an entry that maps a page.
+pub fn flag_names(entry: u64) -> impl Iterator<Item = &'static str> {
+    FLAGS.into_iter().filter(move |(bit, _)| entry & bit != 0).map(move |(bit, name)| match bit {
+        PROTNONE if entry & PRESENT == 0 => "PROTNONE",
+        _ => name,
+    })
+}
+
+/// Whether an entry of a level that maps pages maps one.
+#[must_use]
+pub fn is_present(entry: u64) -> bool {
+    entry & (PRESENT | PROTNONE) != 0
+}
+
+/// The frame that an entry which is present holds.
+#[must_use]
+pub fn frame(entry: u64) -> PhysAddr {
+    /// No machine has RAM up there.
+    const IMPLAUSIBLE: u64 = 1 << 51;
+    // Since 4.18 (L1TF) the kernel inverts the frames of pages that the processor takes for absent.
+    let inverted = entry & PRESENT == 0 && entry & IMPLAUSIBLE != 0;
+    PhysAddr(if inverted { !entry } else { entry } & FRAME)
+}
+
 fn decode(entry: u64, level: &Level) -> Entry {
     let is_leaf = level.shift == PTE.shift;
-    if entry & PRESENT == 0 && !(level.maps_pages && entry & PROTNONE != 0) {
+    if entry & PRESENT == 0 && !(level.maps_pages && is_present(entry)) {
         return Entry::NotPresent;
     }
     if is_leaf {
-        return Entry::Page(PhysAddr(entry & FRAME));
+        return Entry::Page(frame(entry));
     }
     if level.maps_pages && entry & PAGE_SIZE_BIT != 0 {
         // Bit 12 of a huge entry is PAT, and the frame is aligned to the page's size.
         let inside = level.covers().wrapping_sub(1);
-        return Entry::Page(PhysAddr(entry & FRAME & !inside));
+        return Entry::Page(PhysAddr(frame(entry).0 & !inside));
     }
     Entry::Table(PhysAddr(entry & FRAME))
 }
@@ -68,6 +106,19 @@ mod tests {
             Entry::Page(PhysAddr(0x1020_1000)),
             "PROT_NONE keeps its frame"
         );
+        assert_eq!(
+            decode(!0x1020_1000 & FRAME | 0x100, &PTE),
+            Entry::Page(PhysAddr(0x1020_1000)),
+            "inverted since L1TF"
+        );
+    }
+
+    #[test]
+    fn bits_have_names() {
+        let names = |entry| flag_names(entry).collect::<Vec<_>>().join("|");
+        assert_eq!(names(0x8000_0000_1860_01e3), "PRESENT|RW|ACCESSED|DIRTY|PSE|GLOBAL|NX");
+        assert_eq!(names(0x102), "RW|PROTNONE");
+        assert_eq!(names(0), "");
     }
 
     #[test]

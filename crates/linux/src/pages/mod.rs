@@ -1,5 +1,6 @@
 //! Page frames: where RAM is mapped, where each frame's `struct page` is, and what that says of the frame.
 
+mod flags;
 mod map;
 mod page;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use kdive_base::{PhysAddr, VirtAddr};
 use kdive_target::{Field, Kernel, Lacks};
 
+pub use flags::PageFlags;
 pub use map::{DirectMap, MemoryMap};
 pub use page::Page;
 use page::SlabMark;
@@ -19,6 +21,8 @@ pub struct Pages {
     pub direct: Field<DirectMap>,
     /// The page structures.
     pub map: Field<MemoryMap>,
+    /// The names of page flags.
+    pub flags: Field<PageFlags>,
     slab: Field<SlabMark>,
 }
 
@@ -30,6 +34,7 @@ impl Pages {
             Arc::new(Self {
                 direct: DirectMap::find(kernel),
                 map: MemoryMap::find(kernel),
+                flags: PageFlags::find(kernel),
                 slab: SlabMark::find(kernel),
             })
         });

@@ -8,6 +8,7 @@
 mod cache;
 mod frames;
 mod kfence;
+mod state;
 
 use std::sync::{Arc, RwLock};
 
@@ -19,6 +20,7 @@ use crate::pages::{Page, Pages};
 pub use cache::SlabCache;
 use frames::Frames;
 use kfence::Kfence;
+pub use state::ObjectState;
 
 /// An object of a slab cache: what an address points into.
 #[derive(Clone, Debug, PartialEq, Eq)]

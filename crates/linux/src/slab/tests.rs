@@ -4,7 +4,7 @@ use super::*;
 
 const START: VirtAddr = VirtAddr(0xffff_8880_0123_4000);
 
-fn slab(size: Field<u32>, pad: Field<u32>, objects: Field<u32>) -> Slab {
+pub(super) fn slab(size: Field<u32>, pad: Field<u32>, objects: Field<u32>) -> Slab {
     let cache = SlabCache {
         at: VirtAddr(0xffff_8880_0100_0000),
         name: Ok("test".into()),
