@@ -35,6 +35,7 @@ mod sink;
 mod structure;
 mod sym;
 mod sys;
+mod vtop;
 
 pub use alias::names as alias_names;
 pub use args::{Args, Opt};

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use kdive_base::VirtAddr;
 use kdive_linux::tasks::Task;
 use kdive_target::Text;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::cx::Cx;
+use crate::sink::Render;
 
 /// Stands where a value is not known.
 pub(crate) const UNKNOWN: &str = "?";
@@ -78,6 +79,14 @@ impl fmt::Display for TaskLine {
     }
 }
 
+impl Render for TaskLine {
+    type View = ();
+
+    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(out, "{self}")
+    }
+}
+
 /// A stretch of time as crash prints it: `1 days, 01:35:32`, and less than a day without days.
 pub(crate) struct Elapsed {
     /// Whole seconds.
@@ -100,6 +109,25 @@ impl fmt::Display for Elapsed {
 pub(crate) fn date(ns_since_1970: u64) -> Option<String> {
     let time = Timestamp::from_nanosecond(ns_since_1970.into()).ok()?;
     Some(time.strftime("%a %b %e %H:%M:%S UTC %Y").to_string())
+}
+
+/// A number that is read in hexadecimal: in JSON a string, as addresses are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hex(pub(crate) u64);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:#x}", self.0))
+    }
+}
+
+/// The size of a huge page as crash names it (`2MB`); `None` for a base page.
+pub(crate) fn size_of_page(bytes: u64) -> Option<String> {
+    match bytes {
+        0..=kdive_base::PAGE_SIZE => None,
+        bytes if bytes >= 1 << 30 => Some(format!("{}GB", bytes >> 30)),
+        bytes => Some(format!("{}MB", bytes >> 20)),
+    }
 }
 
 /// Bytes in megabytes or gigabytes with one decimal, which is left out where it is zero.

@@ -34,9 +34,27 @@ fn leaves(document: &Value) -> BTreeMap<String, String> {
 }
 
 /// One line for each command and each of its views that loads names of its own.
-const LINES: [&str; 17] = [
-    "sys", "sys -t", "log", "log -T", "bt", "bt -a", "bt 1", "ps", "ps -t", "ps -a", "ps -g", "ps -r",
-    "ps -s", "ps -Y", "mod", "mod -t", "set",
+const LINES: [&str; 20] = [
+    "sys",
+    "sys -t",
+    "log",
+    "log -T",
+    "bt",
+    "bt -a",
+    "bt 1",
+    "ps",
+    "ps -t",
+    "ps -a",
+    "ps -g",
+    "ps -r",
+    "ps -s",
+    "ps -Y",
+    "mod",
+    "mod -t",
+    "set",
+    "vtop init_task",
+    "vtop -c 1 400000",
+    "ptov 1000 20000:a",
 ];
 
 /// Names without which a command still answers, differently and not worse, and why that needs no word.

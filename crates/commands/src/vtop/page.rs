@@ -1,0 +1,167 @@
+//! crash's lines about a page and about an area of a process.
+
+use std::fmt;
+
+use kdive_base::{PhysAddr, VirtAddr};
+use kdive_linux::pages::{Page, Pages};
+use kdive_linux::path;
+use kdive_linux::vma::Vma;
+use kdive_target::Lacks;
+use serde::Serialize;
+
+use crate::cx::Cx;
+use crate::render::{Hex, Known};
+use crate::sink::Render;
+
+/// What the page structure of a frame says.
+#[derive(Debug, Serialize)]
+pub(crate) struct PageRow {
+    /// The `struct page`.
+    page: VirtAddr,
+    /// Where the frame begins.
+    physical: PhysAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mapping: Option<VirtAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flags: Option<Hex>,
+    flag_names: Vec<String>,
+}
+
+impl PageRow {
+    /// The page that a physical address is in. What it lacks is noted as a gap.
+    pub(crate) fn new(cx: &mut Cx, at: PhysAddr) -> Option<Self> {
+        let kernel = cx.kernel.clone();
+        let pages = Pages::find(&kernel);
+        let place = || format!("{at:#}");
+        let page = cx.known(pages.page_of_frame(at), "page structure", place)?;
+        let page: Page = kernel.load(page);
+        // Of a frame that the machine does not have, or that the dump leaves out, there is nothing to show.
+        if let Err(lacks @ Lacks::Missing(_)) = &page.flags {
+            cx.lacks(lacks, "page structure", place);
+            return None;
+        }
+        let parts = [
+            ("MAPPING", page.mapping.as_ref().err()),
+            ("INDEX", page.index.as_ref().err()),
+            ("CNT", page.refcount.as_ref().err()),
+            ("FLAGS", page.flags.as_ref().err()),
+        ];
+        let lacking: Vec<_> =
+            parts.into_iter().filter_map(|(what, lacks)| Some((what, lacks?.clone()))).collect();
+        cx.lacks_together(&lacking, || format!("page structure of {at:#}"));
+        let names = cx.known(pages.flags.clone(), "names of page flags", String::new).unwrap_or_default();
+        let flags = page.flags.ok();
+        Some(Self {
+            page: page.at,
+            physical: at.page_start(),
+            mapping: page.mapping.ok(),
+            index: page.index.ok().map(Hex),
+            count: page.refcount.ok(),
+            flags: flags.map(Hex),
+            flag_names: flags.iter().flat_map(|flags| names.names(*flags)).map(str::to_owned).collect(),
+        })
+    }
+}
+
+impl Render for PageRow {
+    /// Whether the titles go before it.
+    type View = bool;
+
+    fn render(&self, titles: &bool, out: &mut dyn fmt::Write) -> fmt::Result {
+        if *titles {
+            writeln!(out, "      PAGE       PHYSICAL      MAPPING       INDEX CNT FLAGS")?;
+        }
+        let hex = |number: Option<u64>| Known(number.map(|number| format!("{number:x}")));
+        let (mapping, index) = (hex(self.mapping.map(|at| at.0)), hex(self.index.map(|index| index.0)));
+        write!(out, "{} {:>8} ", self.page, format!("{:x}", self.physical.0))?;
+        write!(out, "{mapping:>16} {index:>8} {:>2} ", Known(self.count))?;
+        write!(out, "{}", hex(self.flags.map(|flags| flags.0)))?;
+        if !self.flag_names.is_empty() {
+            write!(out, " {}", self.flag_names.join(","))?;
+        }
+        writeln!(out)
+    }
+}
+
+/// An area of a process.
+#[derive(Debug, Serialize)]
+pub(crate) struct VmaRow {
+    vma: VirtAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<VirtAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<VirtAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flags: Option<Hex>,
+    /// The file that it maps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+}
+
+impl VmaRow {
+    /// What is known of an area; what lacks is noted as a gap.
+    pub(crate) fn new(cx: &mut Cx, vma: &Vma) -> Self {
+        let kernel = cx.kernel.clone();
+        let place = || format!("vm_area_struct {:#}", vma.at);
+        let file = cx.known(vma.file.clone(), "FILE of a VMA", place).filter(|file| !file.is_null());
+        let file = file.and_then(|file| cx.known(path::of_file(&kernel, file), "FILE of a VMA", place));
+        Self {
+            vma: vma.at,
+            start: cx.known(vma.start.clone(), "START of a VMA", place),
+            end: cx.known(vma.end.clone(), "END of a VMA", place),
+            flags: cx.known(vma.flags.clone(), "FLAGS of a VMA", place).map(Hex),
+            file,
+        }
+    }
+}
+
+impl Render for VmaRow {
+    type View = ();
+
+    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
+        let hex = |number: Option<u64>| Known(number.map(|number| format!("{number:x}")));
+        let (start, end) = (hex(self.start.map(|at| at.0)), hex(self.end.map(|at| at.0)));
+        let (flags, file) = (hex(self.flags.map(|flags| flags.0)), self.file.as_deref().unwrap_or_default());
+        writeln!(out, "      VMA           START       END     FLAGS FILE")?;
+        writeln!(out, "{} {start:>10} {end:>10} {flags} {file}", self.vma)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_are_crashs() {
+        let mut text = String::new();
+        let page = PageRow {
+            page: VirtAddr(0xfffe_49b8_400a_3340),
+            physical: PhysAddr(0x28c_d000),
+            mapping: Some(VirtAddr(0xff32_52bf_81e2_0ad8)),
+            index: Some(Hex(0)),
+            count: Some(5),
+            flags: Some(Hex(0xffff_fde0_2023)),
+            flag_names: vec!["referenced".into(), "uptodate".into()],
+        };
+        page.render(&true, &mut text).unwrap();
+        let vma = VmaRow {
+            vma: VirtAddr(0xff32_52bf_831c_94d0),
+            start: Some(VirtAddr(0x40_0000)),
+            end: Some(VirtAddr(0x40_1000)),
+            flags: Some(Hex(0x800_0071)),
+            file: Some("/bin/busybox".into()),
+        };
+        vma.render(&(), &mut text).unwrap();
+        assert_eq!(
+            text,
+            "      PAGE       PHYSICAL      MAPPING       INDEX CNT FLAGS\n\
+             fffe49b8400a3340  28cd000 ff3252bf81e20ad8        0  5 fffffde02023 referenced,uptodate\n\
+             \x20     VMA           START       END     FLAGS FILE\n\
+             ff3252bf831c94d0     400000     401000 8000071 /bin/busybox\n"
+        );
+    }
+}
