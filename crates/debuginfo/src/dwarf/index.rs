@@ -135,6 +135,9 @@ struct Marks<'a> {
     own_file: bool,
     specification: Option<usize>,
     sibling: Option<UnitOffset>,
+    /// Of a variable that its unit's own file defines: the unit. Files have static variables of one name, even on the
+    /// same line.
+    defined_in: Option<usize>,
 }
 
 impl<'a> Marks<'a> {
@@ -221,6 +224,9 @@ impl<'a> Pass<'_, 'a> {
     ) -> Option<()> {
         let mut marks = Marks::default();
         walk.each(head, |attribute| marks.take(info, &self.own_files, attribute))?;
+        if tag == Tag::Variable && marks.own_file && !marks.declared {
+            marks.defined_in = Some(info.offset);
+        }
         let entry = u32::try_from(info.offset.checked_add(head.at.0)?).ok()?;
         let name = match marks.name {
             None => self.specified_name(info, unit, &marks),
@@ -288,6 +294,7 @@ impl<'a> Pass<'_, 'a> {
             }
         }
         (marks.declared, marks.own_file, marks.line, marks.column, marks.bytes).hash(&mut hasher);
+        marks.defined_in.hash(&mut hasher);
         hasher.finish()
     }
 

@@ -20,6 +20,7 @@ mod sections;
 mod tests;
 mod types;
 mod units;
+mod variables;
 mod walk;
 
 use std::sync::{Arc, OnceLock};

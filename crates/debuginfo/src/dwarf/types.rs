@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use gimli::constants as dw;
+use kdive_base::VirtAddr;
 use rustc_hash::FxHashMap;
 
 use super::DwarfFile;
@@ -12,7 +13,8 @@ use super::sections::{Dwarf, Entry, Value};
 use super::walk::Walk;
 use crate::names::safe_name;
 use crate::types::{
-    Encoding, Enum, Member, Param, Prototype, Qualifier, Record, RecordKind, Tag, Type, TypeId, TypeUnit,
+    Encoding, Enum, Member, Param, PlacedVariable, Prototype, Qualifier, Record, RecordKind, Tag, Type,
+    TypeId, TypeUnit,
 };
 
 /// Which names a file answers for. An index of all names costs a pass over `.debug_info`, and asking for what may be
@@ -273,6 +275,30 @@ impl TypeUnit for DwarfTypes {
                 each(&safe_name(self.file.name_of(named)), id);
             }
         }
+    }
+
+    fn variables(&self, name: &str) -> Vec<PlacedVariable> {
+        if !self.answers(Tag::Variable) {
+            return Vec::new();
+        }
+        let dwarf = self.file.sections.dwarf();
+        let named = self.file.lookup(self.index(), Kind::Tagged(Tag::Variable), name).take(MOST_DEFINITIONS);
+        let found = named.filter_map(|named| {
+            let die = self.file.die(&dwarf, named.entry as usize)?;
+            let (address, file) = self.file.place_of(&dwarf, &die)?;
+            Some(PlacedVariable { address, file, of: self.id_of(&dwarf, named)? })
+        });
+        found.collect()
+    }
+
+    fn variables_in(&self, function: VirtAddr, name: &str) -> Vec<PlacedVariable> {
+        let found = self.file.statics(function, name).into_iter();
+        let placed = found.map(|found| PlacedVariable {
+            address: found.address,
+            file: found.file,
+            of: Self::type_at(self.unit, found.of),
+        });
+        placed.collect()
     }
 
     fn enumerators(&self, name: &str) -> Vec<(TypeId, i128)> {

@@ -5,6 +5,7 @@ mod display;
 mod layout;
 mod member;
 mod near;
+mod placed;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 
+use kdive_base::VirtAddr;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -19,6 +21,7 @@ use crate::btf::Btf;
 
 pub use self::member::{MemberAt, MemberError};
 pub use self::near::Closest;
+pub use self::placed::PlacedVariable;
 
 /// One type: the unit that holds it (one BTF blob or one DWARF file) and its number there. Numbers of units are never
 /// reused, so an id stays good in every later snapshot of the same [`Types`].
@@ -262,6 +265,18 @@ pub trait TypeUnit: Send + Sync {
 
     /// Enumerators with this name: the enum and the value.
     fn enumerators(&self, name: &str) -> Vec<(TypeId, i128)>;
+
+    /// The variables with this name that files have at their top level, with their places. BTF tells none.
+    fn variables(&self, name: &str) -> Vec<PlacedVariable> {
+        let _ = name;
+        Vec::new()
+    }
+
+    /// The static variables with this name inside the function at an address.
+    fn variables_in(&self, function: VirtAddr, name: &str) -> Vec<PlacedVariable> {
+        let _ = (function, name);
+        Vec::new()
+    }
 }
 
 /// Why a name does not lead to one type.

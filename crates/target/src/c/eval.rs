@@ -28,25 +28,36 @@ pub(super) struct Evaluator<'a> {
     pub(super) guessed: Option<Guess>,
 }
 
-/// A variable whose type nothing tells, and what was made of it.
+/// What nothing tells of a name in an expression, and what was made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guess {
-    /// The variable.
-    pub name: String,
-    /// The size of the unsigned integer that it is taken for: what fits before the next symbol. 0 for a function, of
-    /// which only the parameters are not known.
-    pub bytes: u64,
+pub enum Guess {
+    /// The type of a variable: it is taken for an unsigned integer that fits before the next symbol.
+    Variable {
+        /// The variable.
+        name: String,
+        /// Size of that integer.
+        bytes: u64,
+    },
+    /// What a function takes and returns.
+    Function {
+        /// The function.
+        name: String,
+    },
 }
 
 impl std::fmt::Display for Guess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, bytes } = self;
-        match bytes {
-            0 => write!(f, "the type of function {name} is not known"),
-            _ => write!(
-                f,
-                "the type of {name} is not known: guessed to be an unsigned integer of {bytes} bytes"
-            ),
+        match self {
+            Self::Variable { name, bytes: 1 } => {
+                write!(f, "the type of {name} is not known: guessed to be an unsigned integer of 1 byte")
+            }
+            Self::Variable { name, bytes } => {
+                write!(
+                    f,
+                    "the type of {name} is not known: guessed to be an unsigned integer of {bytes} bytes"
+                )
+            }
+            Self::Function { name } => write!(f, "the type of function {name} is not known"),
         }
     }
 }

@@ -34,11 +34,17 @@ impl Evaluator<'_> {
         if let Some(value) = self.world.variable(name) {
             return Ok(value);
         }
-        let found = self.world.definitions(name);
+        let mut found = self.world.definitions(name);
         match self.choose(&found) {
-            [] => {}
-            [one] => return self.defined_as(name, &one.clone(), at),
-            several => return Err(ambiguous(name, several, at)),
+            Some(index) => {
+                let chosen = found.swap_remove(index);
+                return self.defined_as(name, chosen, at);
+            }
+            None if found.is_empty() => {}
+            None => {
+                self.world.describe(name, &mut found);
+                return Err(ambiguous(name, &found, at));
+            }
         }
         if let Some(value) = self.enumerator(name, at)? {
             return Ok(value);
@@ -71,18 +77,16 @@ impl Evaluator<'_> {
         }
     }
 
-    /// Of several definitions those of the scope's module, else the one that all files see, else all of them.
-    fn choose<'d>(&self, found: &'d [Definition]) -> &'d [Definition] {
+    /// Of several definitions the one of the scope's module, else the one that all files see.
+    fn choose(&self, found: &[Definition]) -> Option<usize> {
         let only = |which: &dyn Fn(&Definition) -> bool| {
-            let mut fitting = found.iter().enumerate().filter(|(_, definition)| which(definition));
-            match (fitting.next(), fitting.next()) {
-                (Some((index, _)), None) => found.get(index..index.saturating_add(1)),
-                _ => None,
-            }
+            let mut fitting =
+                (0..).zip(found).filter(|(_, definition)| which(definition)).map(|(index, _)| index);
+            fitting.next().filter(|_| fitting.next().is_none())
         };
         let own =
             self.world.module().and_then(|module| only(&|found| found.module.as_deref() == Some(module)));
-        own.or_else(|| only(&|found| found.module.is_none() && found.global)).unwrap_or(found)
+        own.or_else(|| only(&|_| true)).or_else(|| only(&|found| found.module.is_none() && found.global))
     }
 
     pub(super) fn scoped(&mut self, scope: &str, name: &str, at: &Range<usize>) -> Eval<Value> {
@@ -90,24 +94,29 @@ impl Evaluator<'_> {
             self.world.definitions_in(scope, name).map_err(|lacks| Fault::lacks(at.clone(), lacks))?;
         match found.as_slice() {
             [] => Err(Fault::wrong(at.clone(), format!("{scope} has no variable or function {name}"))),
-            [one] => self.defined_as(name, one, at),
+            [one] => self.defined_as(name, one.clone(), at),
             several => Err(ambiguous(name, several, at)),
         }
     }
 
     /// The value of a variable or function.
-    fn defined_as(&mut self, name: &str, definition: &Definition, at: &Range<usize>) -> Eval<Value> {
-        let known = definition.of.or_else(|| self.built_in_type(name, definition));
-        let of = match known {
+    fn defined_as(&mut self, name: &str, definition: Definition, at: &Range<usize>) -> Eval<Value> {
+        let mut definition = definition;
+        if definition.of.is_none() {
+            definition.of = self.built_in_type(name, &definition);
+        }
+        if definition.of.is_none() {
+            self.world.describe(name, std::slice::from_mut(&mut definition));
+        }
+        let of = match definition.of {
             Some(of) => of,
             None if definition.code => {
-                self.guessed = Some(Guess { name: name.to_owned(), bytes: 0 });
-                let int = self.types.int(4, true);
-                self.types.function(int, &[], false)
+                self.guessed = Some(Guess::Function { name: name.to_owned() });
+                self.types.function(self.types.int(4, true), &[], false)
             }
             None => {
-                let bytes = guessed_bytes(definition);
-                self.guessed = Some(Guess { name: name.to_owned(), bytes: bytes.into() });
+                let bytes = guessed_bytes(&definition);
+                self.guessed = Some(Guess::Variable { name: name.to_owned(), bytes: bytes.into() });
                 self.types.int(bytes, false)
             }
         };
@@ -117,11 +126,20 @@ impl Evaluator<'_> {
         Ok(Value::object(of, definition.address))
     }
 
-    /// The type of one of the kernel's own variables that is known by heart: BTF has the types of few.
+    /// The type of one of the kernel's own variables that is known by heart. It also spares a search of all DWARF.
     fn built_in_type(&mut self, name: &str, definition: &Definition) -> Option<TypeId> {
         let text = globals::type_of(name).filter(|_| definition.module.is_none() && !definition.code)?;
         let parsed = parser::type_name(text, &Known { world: self.world }).ok()?;
-        self.idly(|this| this.resolve(&parsed, None)).ok()
+        let of = self.resolve(&parsed, None).ok()?;
+        let of = match self.class(of) {
+            // Text ends where the next symbol begins.
+            Class::Array { of: char, count: None } if self.types.size_of(char) == Some(1) => {
+                self.types.array_of(char, Some(definition.bytes))
+            }
+            _ => of,
+        };
+        // In another kernel the name may be something else.
+        (self.types.size_of(of)? <= definition.bytes).then_some(of)
     }
 
     fn enumerator(&mut self, name: &str, at: &Range<usize>) -> Eval<Option<Value>> {

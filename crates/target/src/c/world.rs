@@ -43,10 +43,13 @@ pub trait World {
     /// Variables of the host.
     fn variables(&self) -> &dyn Variables;
 
-    /// Every variable and function with this name.
+    /// Every variable and function with this name, without their types and files.
     fn definitions(&self, name: &str) -> Vec<Definition>;
 
-    /// Those of a source file, a module, or inside a function.
+    /// Adds the types and files of definitions with this name, as far as they are known.
+    fn describe(&self, name: &str, found: &mut [Definition]);
+
+    /// The definitions in a source file, in a module, or inside a function, with what is known of them.
     ///
     /// # Errors
     /// Why the scope cannot be searched.
@@ -94,6 +97,10 @@ impl World for Scope<'_> {
 
     fn definitions(&self, name: &str) -> Vec<Definition> {
         super::symbols::definitions(self, name)
+    }
+
+    fn describe(&self, name: &str, found: &mut [Definition]) {
+        super::symbols::describe(self.kernel, name, found);
     }
 
     fn definitions_in(&self, scope: &str, name: &str) -> Field<Vec<Definition>> {
