@@ -21,6 +21,16 @@ extern struct list_head evidence_list;
 extern struct kmem_cache *evidence_cache;
 void plant_evidence(void);
 
+/* Ground truth of the scenario `million`: on a list in the order of their ids, which their addresses do not follow. */
+struct witness {
+	u64 id;
+	struct list_head link;
+	char name[24];
+	u64 stamp;
+};
+
+void plant_million(void);
+
 /*
  * One function per scenario. Each runs in the context of the process that inserts the module. Its own functions
  * are `noinline`, so that the backtrace names them; none is a tail call, for the same reason.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Data structures whose content is known: ground truth for walkers of lists, trees, xarrays and slabs.
 #include <linux/ktime.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/xarray.h>
 
@@ -43,4 +44,41 @@ void plant_evidence(void)
 	}
 	pr_info("crasher: evidence count %d list %px tree %px xarray %px cache %px\n", EVIDENCE_COUNT,
 		&evidence_list, &evidence_tree, &evidence_xa, evidence_cache);
+}
+
+#define WITNESS_COUNT 1000000
+
+LIST_HEAD(witness_list);
+
+// The same order on every boot: a generator of its own (xorshift) with a constant seed.
+static u32 next_random(u32 *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 17;
+	*state ^= *state << 5;
+	return *state;
+}
+
+// Allocated one after the other, linked in an order that no cache and no read-ahead can follow.
+void plant_million(void)
+{
+	struct witness **all = kvmalloc_array(WITNESS_COUNT, sizeof(*all), GFP_KERNEL);
+	u32 state = 1;
+	int i;
+
+	for (i = 0; i < WITNESS_COUNT; i++)
+		all[i] = kzalloc(sizeof(**all), GFP_KERNEL);
+	for (i = WITNESS_COUNT - 1; i > 0; i--) {
+		u32 other = next_random(&state) % (i + 1);
+
+		swap(all[i], all[other]);
+	}
+	for (i = 0; i < WITNESS_COUNT; i++) {
+		all[i]->id = i;
+		snprintf(all[i]->name, sizeof(all[i]->name), "witness%d", i);
+		all[i]->stamp = ktime_get_ns();
+		list_add_tail(&all[i]->link, &witness_list);
+	}
+	kvfree(all);
+	pr_info("crasher: witness count %d list %px\n", WITNESS_COUNT, &witness_list);
 }

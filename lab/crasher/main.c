@@ -13,6 +13,7 @@ static const struct scenario {
 	void (*run)(void);
 } scenarios[] = {
 	{ "load", NULL }, // only the evidence: the system stays alive
+	{ "million", plant_million },
 	{ "null", crash_null },
 	{ "wild", crash_wild },
 	{ "bug", crash_bug },

@@ -88,6 +88,9 @@ void write_truth(const char *scenario)
 	fprintf(out, "scenario %s\nrelease %s\nversion %s\nmachine %s\nnodename %s\n", scenario, name.release,
 		name.version, name.machine, name.nodename);
 	fprintf(out, "cpus %ld\ntrigger %d\n", sysconf(_SC_NPROCESSORS_ONLN), (int)getpid());
+	// What the module is about to plant (lab/crasher/evidence.c).
+	if (!strcmp(scenario, "million"))
+		fprintf(out, "witnesses 1000000\n");
 	copy_lines("cmdline", "/proc/cmdline", 0);
 	copy_lines("meminfo", "/proc/meminfo", 0);
 	copy_lines("swap", "/proc/swaps", 1);

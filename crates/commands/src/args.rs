@@ -188,6 +188,12 @@ impl Args {
         self.count(name) > 0
     }
 
+    /// Whether no option was given at all.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.given.is_empty()
+    }
+
     /// How many times an option was given.
     #[must_use]
     pub fn count(&self, name: &str) -> usize {
@@ -198,6 +204,11 @@ impl Args {
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
         self.given.iter().rev().find(|(given, _)| *given == name)?.1.as_deref()
+    }
+
+    /// The values of several options, in the order in which they were given.
+    pub fn values<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        self.given.iter().filter(|(given, _)| names.contains(given)).filter_map(|(_, value)| value.as_deref())
     }
 
     /// The same options with other operands: what `foreach` hands on.

@@ -21,6 +21,7 @@ mod help;
 mod info;
 pub mod line;
 mod list;
+mod list_cmd;
 mod log;
 mod memory;
 mod mod_cmd;
@@ -35,6 +36,7 @@ mod sink;
 mod structure;
 mod sym;
 mod sys;
+mod tree;
 mod vtop;
 
 pub use alias::names as alias_names;

@@ -19,6 +19,8 @@ pub static COMMANDS: &[&Command] = &[
     &crate::vtop::PTOB,
     &crate::vtop::BTOP,
     &crate::sym::SYM,
+    &crate::list_cmd::LIST,
+    &crate::tree::TREE,
     &crate::info::INFO,
     &crate::foreach::FOREACH,
     &crate::alias::ALIAS,

@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::compare::{self, Faults, Known};
 use super::descriptor::Descriptor;
+use super::evidence;
 use super::place::Lab;
 use super::truth::Truth;
 use crate::run;
@@ -41,7 +42,7 @@ enum Symbols {
     Vmlinux,
 }
 
-const CHECKS: &[&str] = &["sys", "ps", "bt", "log", "mod", "json"];
+const CHECKS: &[&str] = &["sys", "ps", "bt", "log", "mod", "json", "walk"];
 
 /// One line of the table: a verdict per check.
 struct Row {
@@ -117,7 +118,7 @@ pub(crate) fn program(given: Option<&Path>) -> Result<PathBuf> {
     let program = target.join("release/kdive");
     if !program.exists() {
         println!("building kdive");
-        let build = ["build", "--release", "--package", "kdive-cli", "--bin", "kdive"];
+        let build = ["build", "--release", "--package", "kdive", "--bin", "kdive"];
         run::output(run::command("cargo", build).current_dir(&root))?;
     }
     program.canonicalize().with_context(|| program.display().to_string())
@@ -185,6 +186,12 @@ fn verdicts(session: &Session<'_>, known: &Known<'_>) -> Verdicts {
     judge("mod", &session.run(&[], "mod"), &|text| compare::modules(known, text));
     judge("json", &json, &|text| json_document(text, "ps"));
     verdicts.insert("bt", Verdict::Faults(backtraces(session, known, rows)));
+    let walk = |command: &str| session.run(&[], command);
+    match &*known.dump.scenario {
+        "load" => verdicts.insert("walk", Verdict::Faults(evidence::evidence(&walk))),
+        "million" => verdicts.insert("walk", Verdict::Faults(evidence::million(known, &walk))),
+        _ => None,
+    };
     if known.dump.is_misfiltered() {
         excuse_missing_tasks(&mut verdicts, json.as_deref().unwrap_or_default());
     }

@@ -85,6 +85,7 @@ const ROWS: &[Row] = &[
     row("doublefree", SMALL),
     Row { quick: true, once: true, ..row("hardirq", SMALL) },
     Row { quick: true, once: true, ..row("nmi", SMALL) },
+    Row { once: true, ..row("million", &["elf"]) },
     Row { once: true, ..row("idle", SMALL) },
     Row { once: true, ..row("ascii", SMALL) },
     Row { once: true, ..row("oom", SMALL) },

@@ -7,6 +7,7 @@ mod compare;
 mod console;
 mod descriptor;
 mod diff;
+mod evidence;
 mod format;
 mod guest;
 mod kernel;

@@ -49,6 +49,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
+        name: "million",
+        about: "the evidence, and a list of 1,000,000 objects scattered through slab",
+        end: End::Alive,
+        patience: 300,
+        ..BASE
+    },
+    Scenario {
         name: "sysrq",
         about: "echo c >/proc/sysrq-trigger",
         frames: &[

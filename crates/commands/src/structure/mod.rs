@@ -19,8 +19,10 @@ use crate::settings::Radix;
 use crate::sink::{Sink, SinkExt};
 
 pub(crate) use self::layout::{Layout, Margin};
+pub(crate) use self::operands::offset;
 use self::operands::{Operands, Place};
-pub(crate) use self::shape::Shape;
+pub(crate) use self::row::Row;
+pub(crate) use self::shape::{ANY, Shape};
 
 const OPTIONS: &[Opt] = &[
     Opt::flag("-o", "show offsets of members; with an address, their addresses"),
@@ -85,6 +87,24 @@ pub(crate) fn style(cx: &Cx, args: &Args) -> Style {
         elements: elements.unwrap_or(Style::LINES.elements),
         ..Style::LINES
     }
+}
+
+/// What each `-s` and `-S` asks for, in their order.
+pub(crate) fn shapes(cx: &Cx, command: &str, args: &Args) -> Result<Vec<Shape>, CommandError> {
+    if args.has("-x") && args.has("-d") {
+        return Err(UsageError::new(command, "-d and -x are mutually exclusive").into());
+    }
+    args.values(&["-s", "-S"]).map(|text| Shape::parse(cx, command, ANY, text)).collect()
+}
+
+/// The records of all these shapes at an address.
+pub(crate) fn rows(
+    shapes: &[Shape],
+    cx: &mut Cx,
+    at: VirtAddr,
+    style: &Style,
+) -> Result<Vec<Row>, CommandError> {
+    shapes.iter().map(|shape| shape.row(cx, at, style)).collect()
 }
 
 fn show(

@@ -33,7 +33,7 @@ const COUNT_DIGITS: usize = 8;
 impl Operands {
     pub(super) fn parse(cx: &Cx, command: &str, args: &Args, words: &[String]) -> Result<Self, CommandError> {
         let mut count = args.value("-c").map(|word| parse_count(command, word)).transpose()?;
-        let back = args.value("-l").map_or(Ok(0), |word| member_offset(cx, command, word))?;
+        let back = args.value("-l").map_or(Ok(0), |word| offset(cx, command, word))?;
         let mut places = Vec::new();
         for word in words {
             match bare_count(word).filter(|_| !places.is_empty()) {
@@ -87,14 +87,14 @@ fn parse_place(cx: &Cx, command: &str, word: &str) -> Result<Vec<Place>, Command
     cpus.into_iter().map(|cpu| Ok(Place { at: known.per_cpu(at, cpu)?, cpu: Some(cpu) })).collect()
 }
 
-/// The operand of `-l`: a number of bytes, or the member whose offset it is.
-fn member_offset(cx: &Cx, command: &str, word: &str) -> Result<u64, CommandError> {
+/// An offset in a record: a number of bytes, or the member whose offset it is.
+pub(crate) fn offset(cx: &Cx, command: &str, word: &str) -> Result<u64, CommandError> {
     if let Some(number) = operand::number(word) {
         return Ok(number);
     }
     let shape = Shape::parse(cx, command, shape::ANY, word)?;
     match shape.members.as_slice() {
         [member] => Ok(member.at.byte_offset()),
-        _ => Err(UsageError::new(command, format!("-l {word}: expected an offset or struct.member")).into()),
+        _ => Err(UsageError::new(command, format!("{word}: expected an offset or struct.member")).into()),
     }
 }

@@ -72,8 +72,6 @@ impl Shape {
     }
 
     /// Reads the record, or its chosen members, at an address of the kernel. What is missing is noted.
-    // `list -s` and `tree -s` show their entries by it.
-    #[allow(dead_code)]
     pub(crate) fn row(&self, cx: &mut Cx, at: VirtAddr, style: &Style) -> Result<Row, CommandError> {
         let kernel = cx.kernel.clone();
         self.row_in(cx, kernel.memory(), at, style)

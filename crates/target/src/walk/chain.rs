@@ -13,8 +13,8 @@ pub struct Chain<'a> {
     memory: &'a dyn VirtualMemory,
     /// The next link, or why there is none; `None` at the end.
     next: Option<Result<VirtAddr, Missing>>,
-    /// Where the walk ends without an error: the head of a circular list, null.
-    ends: Vec<VirtAddr>,
+    /// Where the walk ends without an error (the head of a circular list, null), and how many links come before that.
+    ends: Vec<(VirtAddr, usize)>,
     /// Whether a link that points to itself is the last.
     ends_at_itself: bool,
     /// Offset of the next pointer in a link, in bytes.
@@ -73,8 +73,15 @@ fn from(memory: &dyn VirtualMemory, next: Result<VirtAddr, Missing>, next_offset
 impl Chain<'_> {
     /// Ends the walk before the link at this address.
     #[must_use]
-    pub fn ending_at(mut self, end: VirtAddr) -> Self {
-        self.ends.push(end);
+    pub fn ending_at(self, end: VirtAddr) -> Self {
+        self.ending_back_at(end, 0)
+    }
+
+    /// Ends the walk before the link at this address, but not among the first `links`: the first link of a list without
+    /// a head is also its end, after the first time.
+    #[must_use]
+    pub fn ending_back_at(mut self, end: VirtAddr, links: usize) -> Self {
+        self.ends.push((end, links));
         self
     }
 
@@ -115,7 +122,9 @@ impl Iterator for Chain<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let link = match self.next.take()? {
-            Ok(link) if self.ends.contains(&link) => return None,
+            Ok(link) if self.ends.iter().any(|(end, after)| *end == link && self.walked >= *after) => {
+                return None;
+            }
             Ok(link) => link,
             Err(missing) => return Some(Err(missing.into())),
         };
@@ -210,6 +219,9 @@ mod tests {
         assert_eq!(walked(start().ending_at_itself()), [Ok(8), Ok(16)]);
         assert_eq!(walked(start()), [Ok(8), Ok(16), Err(Said::Cycle)]);
         assert_eq!(walked(start().ending_at(VirtAddr(16))), [Ok(8)]);
+        let circle = Words(vec![0, 16, 24, 8]);
+        let from_a_link = chain(&circle, VirtAddr(8), 0).ending_back_at(VirtAddr(8), 1);
+        assert_eq!(walked(from_a_link), [Ok(8), Ok(16), Ok(24)]);
         assert_eq!(
             Lap::find(&memory, VirtAddr(8), 0, VirtAddr(16)),
             Ok(Lap { length: 1, before: 1, first: VirtAddr(16) })

@@ -81,6 +81,34 @@ impl MapleRoot {
 }
 
 impl MapleLayout {
+    /// As 64-bit kernels have it today: for tests.
+    pub const USUAL: Self = Self {
+        numbers: [0, 1, 2, 3],
+        dense: Body {
+            slots: WordsAt { offset: 8, count: 31 },
+            pivots: WordsAt { offset: 0, count: 0 },
+            gaps: WordsAt { offset: 0, count: 0 },
+            end: None,
+            gap: None,
+        },
+        range: Body {
+            pivots: WordsAt { offset: 8, count: 15 },
+            slots: WordsAt { offset: 128, count: 16 },
+            gaps: WordsAt { offset: 0, count: 0 },
+            end: Some(248),
+            gap: Some(249),
+        },
+        arange: Body {
+            pivots: WordsAt { offset: 8, count: 9 },
+            slots: WordsAt { offset: 80, count: 10 },
+            gaps: WordsAt { offset: 160, count: 10 },
+            end: Some(240),
+            gap: Some(241),
+        },
+        root: 8,
+        flags: 4,
+    };
+
     /// The layout in this kernel; kernels before 6.1 have no maple trees.
     pub fn find(kernel: &Kernel) -> Field<Self> {
         let number = |name| kernel.enumerator(name).map(|value| value as u64);
@@ -378,33 +406,7 @@ mod tests {
     use super::super::tests::{Said, Words, said};
     use super::*;
 
-    /// The layout of 6.12 on 64-bit machines.
-    const LAYOUT: MapleLayout = MapleLayout {
-        numbers: [0, 1, 2, 3],
-        dense: Body {
-            slots: WordsAt { offset: 8, count: 31 },
-            pivots: WordsAt { offset: 0, count: 0 },
-            gaps: WordsAt { offset: 0, count: 0 },
-            end: None,
-            gap: None,
-        },
-        range: Body {
-            pivots: WordsAt { offset: 8, count: 15 },
-            slots: WordsAt { offset: 128, count: 16 },
-            gaps: WordsAt { offset: 0, count: 0 },
-            end: Some(248),
-            gap: Some(249),
-        },
-        arange: Body {
-            pivots: WordsAt { offset: 8, count: 9 },
-            slots: WordsAt { offset: 80, count: 10 },
-            gaps: WordsAt { offset: 160, count: 10 },
-            end: Some(240),
-            gap: Some(241),
-        },
-        root: 8,
-        flags: 4,
-    };
+    const LAYOUT: MapleLayout = MapleLayout::USUAL;
 
     /// Nodes of 32 words from 0x2000 on (smaller numbers are no nodes); below, zeros.
     fn memory(nodes: &[[u64; 32]]) -> Words {

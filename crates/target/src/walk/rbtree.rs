@@ -17,6 +17,9 @@ pub struct RbLayout {
 }
 
 impl RbLayout {
+    /// As 64-bit kernels have it: for tests.
+    pub const USUAL: Self = Self { left: 16, right: 8 };
+
     /// The layout in this kernel.
     pub fn find(kernel: &Kernel) -> Field<Self> {
         Ok(Self {
@@ -155,8 +158,8 @@ mod tests {
     use super::super::tests::{Said, Words, said};
     use super::*;
 
-    /// Three words a node, as `struct rb_node` is: the parent, right, left.
-    const LAYOUT: RbLayout = RbLayout { left: 16, right: 8 };
+    /// Three words a node: the parent, right, left.
+    const LAYOUT: RbLayout = RbLayout::USUAL;
 
     fn at(index: usize) -> u64 {
         24 * (index as u64 + 1)

@@ -51,6 +51,16 @@ const HEIGHT_MASK: u32 = 0xfff;
 const SMALL: u64 = 4096;
 
 impl XArrayLayout {
+    /// An xarray as 64-bit kernels have it today: for tests.
+    pub const USUAL: Self = Self {
+        marks: Marks::XArray,
+        level: Level::Shift,
+        level_at: (0, 1),
+        slots: 40,
+        slot_bits: 6,
+        head: 8,
+    };
+
     /// The layout of this kernel's trees.
     pub fn find(kernel: &Kernel) -> Field<Self> {
         let is_xarray = kernel.record("xa_node").is_ok();
@@ -254,14 +264,7 @@ mod tests {
     /// Nodes of 640 bytes at multiples of 0x1000 from 0x2000 on: the level, then 64 slots from byte 40.
     struct Nodes(Vec<(u8, Vec<(usize, u64)>)>);
 
-    const LAYOUT: XArrayLayout = XArrayLayout {
-        marks: Marks::XArray,
-        level: Level::Shift,
-        level_at: (0, 1),
-        slots: 40,
-        slot_bits: 6,
-        head: 0,
-    };
+    const LAYOUT: XArrayLayout = XArrayLayout::USUAL;
 
     impl VirtualMemory for Nodes {
         fn read(&self, at: VirtAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
