@@ -311,12 +311,9 @@ pub fn maple(
 #[must_use]
 pub fn maple_events(memory: &dyn VirtualMemory, layout: MapleLayout, root: u64) -> Maple<'_> {
     let all = |last| MapleRange { first: 0, last, entry: root, path: Path::default() };
-    let todo = match root {
-        0 => Vec::new(),
-        root if root & 3 == 2 && root > SMALL => vec![Todo::Node(all(u64::MAX))],
-        _ => vec![Todo::Range(all(0))],
-    };
-    Maple { memory, layout, todo, seen: Visited::default() }
+    let is_node = root & 3 == 2 && root > SMALL;
+    let top = if is_node { Todo::Node(all(u64::MAX)) } else { Todo::Range(all(0)) };
+    Maple { memory, layout, todo: vec![top], seen: Visited::default() }
 }
 
 /// See [`maple_events`].
