@@ -38,6 +38,7 @@ mod sym;
 mod sys;
 mod tree;
 mod vtop;
+mod where_cmd;
 
 pub use alias::names as alias_names;
 pub use args::{Args, Opt};

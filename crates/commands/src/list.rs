@@ -18,6 +18,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::vtop::PTOV,
     &crate::vtop::PTOB,
     &crate::vtop::BTOP,
+    &crate::where_cmd::WHERE,
     &crate::sym::SYM,
     &crate::list_cmd::LIST,
     &crate::tree::TREE,

@@ -34,7 +34,7 @@ fn leaves(document: &Value) -> BTreeMap<String, String> {
 }
 
 /// One line for each command and each of its views that loads names of its own.
-const LINES: [&str; 20] = [
+const LINES: [&str; 21] = [
     "sys",
     "sys -t",
     "log",
@@ -55,6 +55,7 @@ const LINES: [&str; 20] = [
     "vtop init_task",
     "vtop -c 1 400000",
     "ptov 1000 20000:a",
+    "where init_task",
 ];
 
 /// Names without which a command still answers, differently and not worse, and why that needs no word.

@@ -6,6 +6,7 @@
 //! - Every field is its value or the reason why it lacks one: a hole in the dump costs what depends on it, no more.
 
 pub mod limits;
+pub mod locate;
 pub mod log;
 pub mod mm;
 pub mod pages;

@@ -2,7 +2,7 @@
 
 mod convert;
 mod entry;
-mod page;
+pub(crate) mod page;
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! crash's lines about a page and about an area of a process.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use kdive_base::{PhysAddr, VirtAddr};
 use kdive_linux::pages::{Page, Pages};
@@ -29,6 +29,9 @@ pub(crate) struct PageRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     flags: Option<Hex>,
     flag_names: Vec<String>,
+    /// What it is used for, where the kernel marks that.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
 }
 
 impl PageRow {
@@ -54,16 +57,35 @@ impl PageRow {
             parts.into_iter().filter_map(|(what, lacks)| Some((what, lacks?.clone()))).collect();
         cx.lacks_together(&lacking, || format!("page structure of {at:#}"));
         let names = cx.known(pages.flags.clone(), "names of page flags", String::new).unwrap_or_default();
+        let kind = pages.type_of(&kernel, &page);
         let flags = page.flags.ok();
         Some(Self {
             page: page.at,
             physical: at.page_start(),
             mapping: page.mapping.ok(),
             index: page.index.ok().map(Hex),
+            kind,
             count: page.refcount.ok(),
             flags: flags.map(Hex),
             flag_names: flags.iter().flat_map(|flags| names.names(*flags)).map(str::to_owned).collect(),
         })
+    }
+}
+
+impl PageRow {
+    /// In one line without columns.
+    pub(crate) fn brief(&self) -> String {
+        let mut text = self.page.to_string();
+        if let Some(kind) = &self.kind {
+            let _ = write!(text, ", {kind}");
+        }
+        if let Some(count) = self.count {
+            let _ = write!(text, ", {count} references");
+        }
+        if !self.flag_names.is_empty() {
+            let _ = write!(text, ", {}", self.flag_names.join(","));
+        }
+        text
     }
 }
 
@@ -146,6 +168,7 @@ mod tests {
             count: Some(5),
             flags: Some(Hex(0xffff_fde0_2023)),
             flag_names: vec!["referenced".into(), "uptodate".into()],
+            kind: None,
         };
         page.render(&true, &mut text).unwrap();
         let vma = VmaRow {

@@ -75,6 +75,12 @@ impl Pages {
         })
     }
 
+    /// What a page is used for, as the kernel names it (`buddy`, `table`, `slab`), where it marks pages so.
+    #[must_use]
+    pub fn type_of(&self, kernel: &Kernel, page: &Page) -> Option<String> {
+        page::type_name(kernel, page)
+    }
+
     /// Whether a page (not a tail page) belongs to the slab allocator.
     ///
     /// # Errors

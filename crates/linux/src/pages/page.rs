@@ -1,6 +1,7 @@
 //! What a `struct page` says (include/linux/mm_types.h, include/linux/page-flags.h).
 
 use kdive_base::VirtAddr;
+use kdive_debuginfo::{Tag, Type};
 use kdive_target::{Field, Kernel, Lacks, Load};
 
 /// The part of `struct page` that kdive understands. Most of it is a union: which fields mean something depends on what
@@ -76,6 +77,25 @@ fn head_of(page: VirtAddr, info: u64) -> Option<VirtAddr> {
     }
     let is_mask = !link < MOST_TAIL_BYTES && (!link).wrapping_add(1).is_power_of_two();
     is_mask.then_some(VirtAddr(page.0 & link))
+}
+
+/// The name of a page's type: `enum pagetype` (6.12), which is the upper byte; before, types were bits that are cleared,
+/// and VMCOREINFO has those that filters need.
+pub(super) fn type_name(kernel: &Kernel, page: &Page) -> Option<String> {
+    // All ones: a page without a type that nothing maps.
+    let value = page.page_type.clone().ok().filter(|&value| value != u32::MAX)?;
+    let types = kernel.types().ok()?;
+    if let Ok(id) = types.find(Tag::Enum, "pagetype") {
+        let Some(Type::Enum(of)) = types.stripped(id).as_deref().cloned() else { return None };
+        return Some(of.name_of((value >> 24).into())?.strip_prefix("PGTY_")?.to_owned());
+    }
+    let told = |name| kernel.vmcoreinfo().number(name).map(|number| number as u32);
+    let kinds = [
+        ("PAGE_BUDDY_MAPCOUNT_VALUE", "buddy"),
+        ("PAGE_OFFLINE_MAPCOUNT_VALUE", "offline"),
+        ("PAGE_SLAB_MAPCOUNT_VALUE", "slab"),
+    ];
+    kinds.into_iter().find(|(name, _)| told(name) == Some(value)).map(|(_, kind)| kind.to_owned())
 }
 
 /// How a kernel marks the pages of its slab allocator.
