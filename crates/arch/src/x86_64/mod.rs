@@ -1,6 +1,8 @@
 //! x86-64.
 
 pub mod calls;
+#[cfg(feature = "disassemble")]
+pub mod disassemble;
 pub mod dwarf;
 pub mod layout;
 pub mod paging;
