@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use kdive_debuginfo::Blob;
@@ -120,8 +120,40 @@ impl Artifacts for DebugDirectories {
                     .unwrap_or(of);
                 self.debug(of, link, build_id)
             }
+            Want::Source { tree, file } => source(tree.map(Path::new), file),
         }
     }
+}
+
+/// A source file: in the tree that was given under as much of its path as is there, or where its path leads.
+fn source(tree: Option<&Path>, file: &str) -> Option<Artifact> {
+    let path = inside(Path::new(file))?;
+    let candidates: Vec<PathBuf> = match tree {
+        // `debian/build/build_amd64/fs/read_write.c` was `fs/read_write.c` before it was configured.
+        Some(tree) => {
+            let parts: Vec<_> = path.components().collect();
+            (0..parts.len()).map(|first| tree.join(parts.iter().skip(first).collect::<PathBuf>())).collect()
+        }
+        None if file.starts_with('/') => vec![Path::new("/").join(path)],
+        None => return None,
+    };
+    candidates.iter().filter(|path| path.is_file()).find_map(|path| load(path))
+}
+
+/// A path without its root, with `..` resolved by name. The path is out of a file that may be hostile: `None` when it
+/// leads out of where it begins, or to what is no source.
+fn inside(path: &Path) -> Option<PathBuf> {
+    const KINDS: [&str; 7] = ["c", "h", "S", "s", "rs", "inc", "cc"];
+    let mut inside = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => inside.push(name),
+            Component::ParentDir if !inside.pop() => return None,
+            _ => {}
+        }
+    }
+    let kind = inside.extension()?.to_str()?;
+    KINDS.contains(&kind).then_some(inside)
 }
 
 impl Given {
@@ -257,6 +289,28 @@ mod tests {
         assert_eq!(directories.find(&want("vmlinux.debug")).unwrap().name, debug.display().to_string());
         assert!(directories.find(&want("vmlinux")).is_none());
         assert!(directories.find(&want("../vmlinux")).is_none());
+    }
+
+    #[test]
+    fn sources_are_found_in_their_tree_and_nowhere_else() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("linux/fs/read_write.c");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "int x;\n").unwrap();
+        fs::write(root.path().join("secret.c"), "no").unwrap();
+        fs::write(root.path().join("linux/passwords"), "no").unwrap();
+        let tree = root.path().join("linux").display().to_string();
+        let directories = DebugDirectories::new(Vec::new(), None);
+        let find = |file| directories.find(&Want::Source { tree: Some(&tree), file });
+        for name in ["fs/read_write.c", "debian/build/amd64/fs/read_write.c", "./fs/x/../read_write.c"] {
+            assert_eq!(find(name).unwrap().bytes[..], *b"int x;\n", "{name}");
+        }
+        for name in ["../secret.c", "fs/../../secret.c", "passwords", "fs/other.c", ""] {
+            assert!(find(name).is_none(), "{name}");
+        }
+        let absolute = file.display().to_string();
+        assert!(directories.find(&Want::Source { tree: None, file: &absolute }).is_some());
+        assert!(directories.find(&Want::Source { tree: None, file: "fs/read_write.c" }).is_none());
     }
 
     #[test]

@@ -32,6 +32,13 @@ pub enum Want<'a> {
         /// The build-id of the stripped file.
         build_id: Option<&'a [u8]>,
     },
+    /// A file of the kernel's sources.
+    Source {
+        /// The directory of the source tree; without one the file is looked for where the compiler found it.
+        tree: Option<&'a str>,
+        /// The file as DWARF names it, with the directory that the compiler ran in or without.
+        file: &'a str,
+    },
 }
 
 /// Finds files. Each call is answered at once; `None` means not found.

@@ -4,11 +4,14 @@
 mod places;
 mod shown;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kdive_arch::x86_64::dwarf::{PRESERVED, register};
 use kdive_base::{VirtAddr, VirtualMemory};
-use kdive_debuginfo::dwarf::{CodeFrame, DwarfFile, DwarfTypes, FrameState, Names, Placement, Storage};
+use kdive_debuginfo::dwarf::{
+    CodeFrame, DwarfFile, DwarfTypes, FrameState, Names, Placement, SourceLine, Storage,
+};
 use kdive_debuginfo::elf::ElfFile;
 use kdive_debuginfo::{TypeId, Types};
 use kdive_evidence::Frame;
@@ -18,6 +21,7 @@ use crate::artifacts::{Artifact, Want};
 use crate::kernel::Kernel;
 use crate::lacks::{Field, Lacks};
 use crate::os::Module;
+use crate::symbols::slide;
 use crate::types::POINTER_BYTES;
 
 /// A local variable or argument of a frame.
@@ -72,6 +76,16 @@ impl Kernel {
     /// that was compiled. Empty where DWARF knows nothing of the address. For a frame use [`Kernel::source_of`].
     pub fn source(&self, address: VirtAddr) -> Field<Vec<CodeFrame>> {
         self.scope_at(address).map(|scope| scope.file.frames(address))
+    }
+
+    /// The line that an address belongs to and its code: see [`DwarfFile::line_range`].
+    pub fn line_range(&self, address: VirtAddr) -> Field<Option<(SourceLine, Range<VirtAddr>)>> {
+        self.scope_at(address).map(|scope| scope.file.line_range(address))
+    }
+
+    /// The compiled function that an address lies in: see [`DwarfFile::function`].
+    pub fn function_range(&self, address: VirtAddr) -> Field<Option<Range<VirtAddr>>> {
+        self.scope_at(address).map(|scope| scope.file.function(address))
     }
 
     /// The functions in which a frame stands: of a caller, those at its call instruction.
@@ -260,15 +274,4 @@ fn with_dwarf(kernel: &Kernel, name: &str, elf: &ElfFile) -> Field<ElfFile> {
         .ok_or_else(|| {
             Lacks::unavailable(format_args!("{name} has no DWARF, and no debug file of it was found"))
         })
-}
-
-/// Bytes from addresses in the vmlinux to those in the dump.
-fn slide(kernel: &Kernel, vmlinux: &ElfFile) -> u64 {
-    if let Some(kaslr) = kernel.options().overrides.kaslr.or_else(|| kernel.vmcoreinfo().kaslr_offset()) {
-        return kaslr;
-    }
-    // Reading its symbol table takes longer than all else here, and dumps with VMCOREINFO do not need it.
-    let Ok(symbols) = vmlinux.symbols() else { return 0 };
-    let apart = |name: &str| Some(kernel.symbol(name).ok()?.since(symbols.by_name(name).next()?.address));
-    ["_stext", "_text", "init_uts_ns"].into_iter().find_map(apart).unwrap_or(0)
 }

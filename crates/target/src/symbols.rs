@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kdive_arch::x86_64::paging::START_KERNEL_MAP;
 use kdive_base::VirtAddr;
+use kdive_debuginfo::elf::ElfFile;
 use kdive_debuginfo::kallsyms::{self, Expect, Kallsyms, KallsymsAt, KallsymsError};
 use kdive_debuginfo::symbols::{Symbol, SymbolTable, Symbols};
 use kdive_debuginfo::system_map::SystemMap;
@@ -164,7 +165,24 @@ fn kaslr_of(kernel: &Kernel, table: &SymbolTable) -> u64 {
     measured.or_else(told).unwrap_or(0)
 }
 
+/// Bytes from addresses in the vmlinux to those in the dump.
+pub(crate) fn slide(kernel: &Kernel, vmlinux: &ElfFile) -> u64 {
+    if let Some(kaslr) = kernel.options().overrides.kaslr.or_else(|| kernel.vmcoreinfo().kaslr_offset()) {
+        return kaslr;
+    }
+    // Reading its symbol table takes longer than all else here, and dumps with VMCOREINFO do not need it.
+    let Ok(symbols) = vmlinux.symbols() else { return 0 };
+    let apart = |name: &str| Some(kernel.symbol(name).ok()?.since(symbols.by_name(name).next()?.address));
+    ["_stext", "_text", "init_uts_ns"].into_iter().find_map(apart).unwrap_or(0)
+}
+
 impl Kernel {
+    /// Bytes from addresses in the vmlinux given to those in the dump; `None` when none was given.
+    #[must_use]
+    pub fn vmlinux_slide(&self) -> Option<u64> {
+        self.vmlinux().map(|vmlinux| slide(self, vmlinux))
+    }
+
     /// The kernel's own symbol table, without the modules'.
     pub fn symbol_table(&self) -> Field<&SymbolTable> {
         self.kernel_symbols().as_ref().map(|found| &**found.symbols.kernel()).map_err(Lacks::clone)

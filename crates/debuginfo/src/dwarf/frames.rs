@@ -1,5 +1,6 @@
 //! The functions that a code address lies in: one that was compiled, and those inlined into it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use gimli::UnitOffset;
@@ -76,6 +77,18 @@ impl DwarfFile {
         frames
     }
 
+    /// The piece of a compiled function that an address lies in, without the padding behind it. Functions that the
+    /// compiler split have several.
+    #[must_use]
+    pub fn function(&self, address: VirtAddr) -> Option<Range<VirtAddr>> {
+        let dwarf = self.sections.dwarf();
+        let linked = self.sections.linked(address);
+        let info = self.unit_at(&dwarf, linked)?;
+        let found = function_at(&dwarf, &info, &info.unit(&dwarf)?, linked)?;
+        let at = |place: u64| address.add(place.wrapping_sub(linked));
+        Some(at(found.start)..at(found.end))
+    }
+
     /// What covers an address of the file, outermost first.
     pub(super) fn scopes(&self, dwarf: &Dwarf<'_>, info: &UnitInfo, address: u64) -> Vec<Scope> {
         let mut scopes = Vec::new();
@@ -83,7 +96,7 @@ impl DwarfFile {
             && let Some(function) = function_at(dwarf, info, &unit, address)
         {
             // A damaged function has the scopes before the damage.
-            let _ = walk_scopes(dwarf, &unit, function, address, &mut scopes);
+            let _ = walk_scopes(dwarf, &unit, UnitOffset(function.entry), address, &mut scopes);
         }
         scopes
     }
@@ -101,7 +114,7 @@ fn call_site<'a>(dwarf: &Dwarf<'a>, die: &Die<'a>, files: &Files<'a>) -> Option<
     files.source(dwarf, file, line, die.unsigned(dw::DW_AT_call_column).unwrap_or(0))
 }
 
-fn function_at(dwarf: &Dwarf<'_>, info: &UnitInfo, unit: &Unit<'_>, address: u64) -> Option<UnitOffset> {
+fn function_at(dwarf: &Dwarf<'_>, info: &UnitInfo, unit: &Unit<'_>, address: u64) -> Option<FunctionRange> {
     /// Functions do not overlap, but for damage and for copies that the linker merged.
     const NEIGHBOURS: usize = 16;
     let functions = info.functions.get_or_init(|| {
@@ -113,7 +126,7 @@ fn function_at(dwarf: &Dwarf<'_>, info: &UnitInfo, unit: &Unit<'_>, address: u64
     });
     let end = functions.partition_point(|function| function.start <= address);
     let mut before = functions.get(..end)?.iter().rev().take(NEIGHBOURS);
-    before.find(|function| address < function.end).map(|function| UnitOffset(function.entry))
+    before.find(|function| address < function.end).copied()
 }
 
 fn list_functions(dwarf: &Dwarf<'_>, unit: &Unit<'_>, found: &mut Vec<FunctionRange>) -> Option<()> {

@@ -1,5 +1,7 @@
 //! Line tables (6.2).
 
+use std::ops::Range;
+
 use gimli::constants as dw;
 use kdive_base::VirtAddr;
 use serde::Serialize;
@@ -14,10 +16,21 @@ use crate::names::safe_name;
 pub struct SourceLine {
     /// The file, under the directory that the compiler ran in, as DWARF spells them.
     pub file: Box<str>,
+    /// Bytes of `file` that name the directory the compiler ran in, its slash included.
+    #[serde(skip)]
+    pub directory: usize,
     /// The line, counted from 1; `None` for code that belongs to no line.
     pub line: Option<u32>,
     /// The column, counted from 1.
     pub column: Option<u32>,
+}
+
+impl SourceLine {
+    /// The file as the compiler was told of it: `fs/read_write.c`.
+    #[must_use]
+    pub fn relative(&self) -> &str {
+        self.file.get(self.directory..).unwrap_or(&self.file)
+    }
 }
 
 /// A unit's line table.
@@ -34,6 +47,8 @@ struct Row {
     file: u32,
     line: u32,
     column: u32,
+    /// A statement begins there.
+    statement: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +83,8 @@ impl Rows {
                 gimli::ColumnType::Column(column) => small(column.get()),
             };
             let line = row.line().map_or(0, |line| small(line.get()));
-            let row = Row { address, file: small(row.file_index()), line, column };
+            let statement = row.is_stmt();
+            let row = Row { address, file: small(row.file_index()), line, column, statement };
             match table.rows.get_mut(first..).and_then(<[Row]>::last_mut) {
                 // Of several rows for one address the last one counts: those before it cover no byte.
                 Some(last) if last.address == address => *last = row,
@@ -81,13 +97,27 @@ impl Rows {
     }
 
     fn at(&self, address: u64) -> Option<&Row> {
+        let (rows, _) = self.sequence(address)?;
+        rows.get(rows.partition_point(|row| row.address <= address).checked_sub(1)?)
+    }
+
+    /// From the row of the address's statement to that of the next.
+    fn around(&self, address: u64) -> Option<(u64, u64)> {
+        let (rows, end) = self.sequence(address)?;
+        let (before, behind) = rows.split_at_checked(rows.partition_point(|row| row.address <= address))?;
+        let begins = |row: &&Row| row.statement;
+        let first = before.iter().rfind(begins).or(before.last())?;
+        Some((first.address, behind.iter().find(begins).map_or(end, |row| row.address)))
+    }
+
+    /// The rows of the run that covers an address, and where it ends.
+    fn sequence(&self, address: u64) -> Option<(&[Row], u64)> {
         /// Sequences of one unit do not overlap but for damage.
         const NEIGHBOURS: usize = 16;
         let end = self.sequences.partition_point(|sequence| sequence.start <= address);
         let mut before = self.sequences.get(..end)?.iter().rev().take(NEIGHBOURS);
         let sequence = before.find(|sequence| address < sequence.end)?;
-        let rows = self.rows.get(sequence.first..sequence.after)?;
-        rows.get(rows.partition_point(|row| row.address <= address).checked_sub(1)?)
+        Some((self.rows.get(sequence.first..sequence.after)?, sequence.end))
     }
 }
 
@@ -124,26 +154,31 @@ impl<'a> Files<'a> {
         Some(Self { program, directory, unit })
     }
 
-    /// The path of a file by its number: the file, under its directory, under the unit's, until one is absolute.
-    pub(super) fn path(&self, dwarf: &Dwarf<'a>, file: u64) -> Option<Box<str>> {
+    /// The path of a file by its number: the file, under its directory, under the unit's, until one is absolute; and how
+    /// much of it is the unit's.
+    fn path(&self, dwarf: &Dwarf<'a>, file: u64) -> Option<(Box<str>, usize)> {
         let header = self.program.header();
         let file = header.file(file)?;
         let text = |value| dwarf.attr_string(&self.unit, value).ok();
         let mut path = text(file.path_name())?.slice().to_vec();
         // Directory 0 is the unit's own in all versions.
         let own = (file.directory_index() != 0).then(|| text(file.directory(header)?)).flatten();
-        for directory in [own, self.directory].into_iter().flatten() {
-            if path.starts_with(b"/") || directory.is_empty() {
-                continue;
-            }
-            path.splice(0..0, [directory.slice(), b"/"].concat());
+        if let Some(own) = own.filter(|own| !own.is_empty() && !path.starts_with(b"/")) {
+            path.splice(0..0, [own.slice(), b"/"].concat());
         }
-        Some(safe_name(&path))
+        let mut unit = 0;
+        if let Some(directory) = self.directory.filter(|unit| !unit.is_empty() && !path.starts_with(b"/")) {
+            let directory = [directory.slice(), b"/"].concat();
+            unit = safe_name(&directory).len();
+            path.splice(0..0, directory);
+        }
+        Some((safe_name(&path), unit))
     }
 
     pub(super) fn source(&self, dwarf: &Dwarf<'a>, file: u64, line: u64, column: u64) -> Option<SourceLine> {
         let some = |number: u64| Some(small(number)).filter(|&number| number > 0);
-        Some(SourceLine { file: self.path(dwarf, file)?, line: some(line), column: some(column) })
+        let (file, directory) = self.path(dwarf, file)?;
+        Some(SourceLine { file, directory, line: some(line), column: some(column) })
     }
 }
 
@@ -156,6 +191,18 @@ impl DwarfFile {
         let linked = self.sections.linked(address);
         let info = self.unit_at(&dwarf, linked)?;
         self.line_in(&dwarf, &info, &Files::of(&dwarf, &info)?, linked)
+    }
+
+    /// The line that a code address belongs to, and the code of its statement.
+    #[must_use]
+    pub fn line_range(&self, address: VirtAddr) -> Option<(SourceLine, Range<VirtAddr>)> {
+        let line = self.line(address)?;
+        let dwarf = self.sections.dwarf();
+        let linked = self.sections.linked(address);
+        let info = self.unit_at(&dwarf, linked)?;
+        let (start, end) = info.rows.get()?.around(linked)?;
+        let at = |place: u64| address.add(place.wrapping_sub(linked));
+        Some((line, at(start)..at(end)))
     }
 
     pub(super) fn line_in<'a>(

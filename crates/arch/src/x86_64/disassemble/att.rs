@@ -1,6 +1,6 @@
 //! AT&T syntax, as binutils and with it gdb and crash write it.
 
-use iced_x86::{Formatter as _, GasFormatter, Register};
+use iced_x86::{Formatter as _, GasFormatter, Mnemonic, Register};
 
 use super::{Piece, Pieces, Spelling};
 
@@ -24,6 +24,9 @@ pub(super) fn prepare(gas: &mut GasFormatter, decoded: &iced_x86::Instruction) {
     // A displacement of zero that is encoded is shown; a scale only where there is something to scale.
     options.set_show_zero_displacements(decoded.memory_displ_size() != 0);
     options.set_always_show_scale(decoded.memory_index() != Register::None);
+    let compares =
+        matches!(decoded.mnemonic(), Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsd | Mnemonic::Cmpsq);
+    options.set_always_show_segment_register(compares);
 }
 
 pub(super) fn finish(spelling: &Spelling<'_>, output: &mut Pieces) {
@@ -54,7 +57,8 @@ const X87_POPS: [&str; 6] = ["faddp", "fdivp", "fdivrp", "fmulp", "fsubp", "fsub
 
 /// Instructions that are 64 bits wide without being asked do not say so.
 fn plain_name(name: &str, output: &mut Pieces) {
-    if matches!(name, "callq" | "jmpq" | "retq" | "pushq" | "popq" | "leaveq" | "enterq" | "pushfq" | "popfq") {
+    if matches!(name, "callq" | "jmpq" | "retq" | "pushq" | "popq" | "leaveq" | "enterq" | "pushfq" | "popfq")
+    {
         output.mnemonic.pop();
     }
 }

@@ -28,7 +28,10 @@ fn text_is_that_of_binutils() {
         (&[0xf0, 0xff, 0x45, 0x44], "lock incl 0x44(%rbp)", "lock inc DWORD PTR [rbp+0x44]"),
         (&[0xf3, 0x48, 0xab], "rep stos %rax,(%rdi)", "rep stos QWORD PTR [rdi],rax"),
     ] {
-        assert_eq!((text(bytes, Syntax::Att), text(bytes, Syntax::Intel)), (att.to_owned(), intel.to_owned()));
+        assert_eq!(
+            (text(bytes, Syntax::Att), text(bytes, Syntax::Intel)),
+            (att.to_owned(), intel.to_owned())
+        );
     }
     let padding = [0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0];
     assert_eq!(text(&padding, Syntax::Att), "data16 cs nopw 0x0(%rax,%rax,1)");
