@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kdive_base::{Cancel, GapLedger, VirtAddr};
 use kdive_target::{Field, Kernel, Lacks};
 
+use crate::frame::SelectedFrame;
 use crate::settings::Settings;
 
 /// Shows how far a long command has come. The host decides whether and how.
@@ -25,6 +26,8 @@ pub struct Cx {
     pub kernel: Arc<Kernel>,
     /// The current task (`task_struct`), which commands are about when no operand says otherwise.
     pub task: Option<VirtAddr>,
+    /// The frame of the current task that was selected (`frame`); it holds for its task only.
+    pub frame: Option<SelectedFrame>,
     /// Variables, aliases.
     pub settings: Settings,
     /// What could not be told so far.
@@ -42,6 +45,7 @@ impl Cx {
         Self {
             kernel,
             task: None,
+            frame: None,
             settings: Settings::default(),
             gaps: GapLedger::default(),
             cancel: Cancel::default(),

@@ -20,13 +20,16 @@ pub(crate) static INFO: Command = Command {
     names: &["info"],
     group: Group::System,
     summary: "what the dump is, what is in it, what is missing and why",
-    operands: "",
+    operands: crate::gdb_info::OPERANDS,
     options: &[],
     help: include_str!("info.md"),
     run: Run::Once(info),
 };
 
-fn info(cx: &mut Cx, _args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
+fn info(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
+    if !args.operands.is_empty() {
+        return crate::gdb_info::run(cx, &args.operands, out);
+    }
     let kernel = cx.kernel.clone();
     let mut lacking = Vec::new();
     let container = Container::of(&kernel, &cx.cancel)?;

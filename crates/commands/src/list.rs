@@ -7,6 +7,9 @@ pub static COMMANDS: &[&Command] = &[
     &crate::log::LOG,
     &crate::ps::PS,
     &crate::bt::BT,
+    &crate::frame::FRAME,
+    &crate::frame::UP,
+    &crate::frame::DOWN,
     &crate::set::SET,
     &crate::sys::SYS,
     &crate::mod_cmd::MOD,
@@ -22,6 +25,12 @@ pub static COMMANDS: &[&Command] = &[
     &crate::sym::SYM,
     &crate::list_cmd::LIST,
     &crate::tree::TREE,
+    #[cfg(feature = "disassemble")]
+    &crate::dis::DIS,
+    #[cfg(feature = "disassemble")]
+    &crate::dis::DISASSEMBLE,
+    &crate::x::X,
+    &crate::gdb::GDB,
     &crate::info::INFO,
     &crate::foreach::FOREACH,
     &crate::alias::ALIAS,

@@ -12,6 +12,7 @@ use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
 use crate::operand;
 use crate::sink::{Render, Sink, SinkExt};
+use crate::source_lines;
 
 /// Translates symbols and addresses.
 pub(crate) static SYM: Command = Command {
@@ -69,26 +70,10 @@ impl<'s> Row<'s> {
     /// With the source line, if code is at the address and its DWARF at hand.
     fn with_source(mut self, kernel: &Kernel) -> Self {
         if matches!(self.symbol.kind, 'T' | 't' | 'W' | 'w') {
-            self.source = source(kernel, self.address);
+            self.source = source_lines::location(kernel, self.address);
         }
         self
     }
-}
-
-#[cfg(feature = "dwarf")]
-fn source(kernel: &Kernel, address: VirtAddr) -> Option<String> {
-    // The innermost function is the one whose line the instruction is.
-    let frames = kernel.source(address).ok()?;
-    let line = frames.first()?.at.as_ref()?;
-    Some(match line.line {
-        Some(number) => format!("{}: {number}", line.file),
-        None => line.file.to_string(),
-    })
-}
-
-#[cfg(not(feature = "dwarf"))]
-fn source(_kernel: &Kernel, _address: VirtAddr) -> Option<String> {
-    None
 }
 
 /// Whether a line names the module: not where the lines around it do.

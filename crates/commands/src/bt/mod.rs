@@ -22,7 +22,10 @@ use crate::render::place;
 use crate::select;
 use crate::settings::Radix;
 use crate::sink::{Closed, Form, Part, Sink, SinkExt, ToJson};
+pub(crate) use locals::{BtLocal, at as locals_at, of_stack as locals_of_stack};
+pub(crate) use record::levels;
 use record::{BtTask, Wanted};
+pub(crate) use source::location_of;
 use text::View;
 
 /// Shows kernel stacks.

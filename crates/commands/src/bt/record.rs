@@ -185,8 +185,12 @@ pub(super) fn stack_of(kernel: &Kernel, task: &Task, at: VirtAddr) -> Option<Sta
     own.filter(|stack| stack.contains(at)).or_else(|| kernel.cpu_stacks().at(at).map(|of| of.stack))
 }
 
-/// Frames with crash's numbers. Interrupted code is shown with the registers of the entry that interrupted it and has no
+/// crash's numbers of frames. Interrupted code is shown with the registers of the entry that interrupted it and has no
 /// number, unless it lies on another stack.
+pub(crate) fn levels(kernel: &Kernel, frames: &[Frame]) -> Vec<Option<usize>> {
+    numbered(kernel, frames).into_iter().map(|frame| frame.level).collect()
+}
+
 fn numbered(kernel: &Kernel, frames: &[Frame]) -> Vec<BtFrame> {
     let mut level = 0_usize;
     let mut before: Option<StackKind> = None;

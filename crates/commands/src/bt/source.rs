@@ -36,3 +36,8 @@ pub(super) fn of(kernel: &Kernel, frame: &Frame) -> Field<Source> {
 pub(super) fn of(_kernel: &Kernel, _frame: &Frame) -> Field<Source> {
     Err(kdive_target::Lacks::unavailable("this kdive was built without DWARF"))
 }
+
+/// The file and line of the function itself, where they are known.
+pub(crate) fn location_of(kernel: &Kernel, frame: &Frame) -> Option<String> {
+    of(kernel, frame).ok()?.location
+}

@@ -83,11 +83,7 @@ fn source(frame: &BtFrame, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "    {location}")?;
     }
     for local in &frame.locals {
-        match (&local.value, &local.lacks) {
-            (Some(value), _) => writeln!(out, "    {} = {value}", local.name)?,
-            (None, Some(lacks)) => writeln!(out, "    {} = <{lacks}>", local.name)?,
-            (None, None) => writeln!(out, "    {} = <optimized out>", local.name)?,
-        }
+        writeln!(out, "    {}", local.assignment())?;
     }
     Ok(())
 }

@@ -63,6 +63,7 @@ static VARIABLES: &[Variable] = &[
     of("offline", "show", Takes::Words(&["show", "hide"])),
     of("redzone", "on", Takes::Switch),
     of("error", "default", Takes::Any),
+    of("src", "(not set)", Takes::Any),
 ];
 
 /// All variables, in the order in which `set -v` shows them.
