@@ -57,8 +57,19 @@ impl PageTables {
     /// Whether `address` is canonical: its untranslated top bits all equal the top translated one.
     #[must_use]
     pub fn is_canonical(&self, address: u64) -> bool {
+        self.canonical(address) == address
+    }
+
+    /// The address whose translated bits are those of `address`.
+    #[must_use]
+    pub fn canonical(&self, address: u64) -> u64 {
         let unused = 64_u32.saturating_sub(self.address_bits);
-        let extended = (address.wrapping_shl(unused) as i64).wrapping_shr(unused);
-        extended as u64 == address
+        (address.wrapping_shl(unused) as i64).wrapping_shr(unused) as u64
+    }
+
+    /// The first address of the upper half, which is the kernel's.
+    #[must_use]
+    pub fn upper_half(&self) -> u64 {
+        u64::MAX.wrapping_shl(self.address_bits.saturating_sub(1))
     }
 }

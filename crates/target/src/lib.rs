@@ -39,5 +39,5 @@ pub use load::{Bytes, FieldValue, Load, Loader, Member, MemberAddress, MemberNam
 pub use show::Style;
 pub use space::{AddressSpace, LinearMap};
 pub use symbols::{Place, SymbolsSource};
-pub use translate::{PageTable, Step, Translation};
+pub use translate::{Mapped, MappedRuns, PageTable, Step, Translation};
 pub use types::TypesSource;

@@ -6,6 +6,10 @@ use kdive_arch::paging::{Entry, Level, PageTables};
 use kdive_base::{Endian, Missing, PhysAddr, VirtAddr, Why};
 use kdive_dump::PhysicalMemory;
 
+mod mapped;
+
+pub use mapped::{Mapped, MappedRuns};
+
 /// Where a virtual address lies in physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation {

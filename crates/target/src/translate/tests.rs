@@ -9,7 +9,7 @@ use kdive_base::{Missing, PhysAddr, VirtAddr, VirtualMemory, Why};
 use kdive_dump::{PhysicalMemory, Run};
 use proptest::prelude::*;
 
-use super::PageTable;
+use super::{Mapped, PageTable};
 use crate::AddressSpace;
 
 /// Physical memory that exists where something was written.
@@ -173,4 +173,87 @@ fn a_missing_table_is_bridged_by_the_linear_map() {
     let linear = LinearMap { start: VirtAddr(0), end: VirtAddr(0x10_0000), phys: PhysAddr(0x4000) };
     let space = AddressSpace::new(ram, Some(table), vec![linear]);
     assert_eq!(space.u64(VirtAddr(0x1000)).unwrap(), 77);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The runs of a range are what single translations of its pages say.
+    #[test]
+    fn runs_agree_with_single_translations(
+        five: bool,
+        upper: bool,
+        pages in proptest::collection::btree_map(0_u64..3000, (0_u64..6000, 0_u32..2), 1..60),
+        skip in 0_u64..0x80_0000,
+        length in 1_u64..0x200_0000,
+    ) {
+        let (tables, levels) = format(five);
+        let ram = Arc::new(Ram::default());
+        ram.set(ROOT, 0);
+        let mut next_table = 0x2000;
+        let start = canonical(if upper { 1 << (11 + 9 * levels) } else { 0x4000_0000 }, 12 + 9 * levels);
+        for (page, (frame, huge)) in pages {
+            // Half of the pages lie in order, so that runs grow over them.
+            let frame = if frame % 2 == 0 { page + 0x10_0000 } else { frame + 0x1000 };
+            let (page, frame) = (page >> (9 * huge) << (9 * huge), frame >> (9 * huge) << (9 * huge));
+            map(&ram, levels, start + (page << 12), frame << 12, 12 + 9 * huge, &mut next_table);
+        }
+        let table = PageTable::new(ram, tables, PhysAddr(ROOT), 0);
+        let (first, last) = (start + skip, start + skip + (length - 1));
+        let runs: Vec<_> = table.mapped(VirtAddr(first), VirtAddr(last)).map(Result::unwrap).collect();
+        for pair in runs.windows(2) {
+            let end = pair[0].virt.0 + pair[0].bytes;
+            prop_assert!(end < pair[1].virt.0 || pair[0].phys.0 + pair[0].bytes != pair[1].phys.0, "{pair:?}");
+            prop_assert!(end <= pair[1].virt.0, "{pair:?}");
+        }
+        let run_at = |at: u64| runs.iter().find(|run| at.wrapping_sub(run.virt.0) < run.bytes);
+        for at in (first..=last).step_by(4096).chain([last]) {
+            let found = run_at(at).map(|run| run.phys.0 + (at - run.virt.0));
+            prop_assert_eq!(found, table.translate(VirtAddr(at)).ok().map(|found| found.phys.0), "{:#x}", at);
+        }
+        let inside = |run: &Mapped| first <= run.virt.0 && run.virt.0 + (run.bytes - 1) <= last;
+        prop_assert!(runs.iter().all(inside), "a run leaves the range");
+    }
+
+    #[test]
+    fn garbage_tables_are_walked_to_an_end(
+        five: bool,
+        words in proptest::collection::vec((0_u64..16, 0_u64..512, any::<u64>()), 0..200),
+        first: u64,
+        last: u64,
+    ) {
+        let ram = Arc::new(Ram::default());
+        for (page, slot, word) in words {
+            ram.set(page << 12 | slot << 3, if word & 2 == 0 { word & 0xffff | 1 } else { word });
+        }
+        let table = PageTable::new(ram, format(five).0, PhysAddr(0), 0);
+        let count = table.mapped(VirtAddr(first), VirtAddr(last)).count();
+        // 16 pages as tables of 5 levels, 8 visits of 512 entries each, and as many tables that are not there.
+        prop_assert!(count <= 2 * 16 * 5 * 8 * 512, "{count}");
+    }
+}
+
+#[test]
+fn a_table_that_holds_itself_is_left() {
+    let ram = Arc::new(Ram::default());
+    for slot in 0..512 {
+        ram.set(ROOT + slot * 8, ROOT | 0x63);
+    }
+    let table = PageTable::new(ram, &FIVE_LEVEL, PhysAddr(ROOT), 0);
+    let bytes: u64 = table.mapped(VirtAddr(0), VirtAddr(u64::MAX)).map(|run| run.unwrap().bytes).sum();
+    assert!((1..=8 * 512 * 4096 * 512 * 512).contains(&bytes), "{bytes:#x}");
+}
+
+#[test]
+fn a_missing_table_is_told_once_and_the_walk_goes_on() {
+    let ram = Arc::new(Ram::default());
+    let mut next_table = 0x2000;
+    map(&ram, 4, 0x40_0000, 0x5000, 12, &mut next_table);
+    ram.set(ROOT + 8, 0x9000_0063); // the second 512 GiB: their table is not in the dump
+    map(&ram, 4, 0x0000_7fff_0000_0000, 0x6000, 12, &mut next_table);
+    let table = PageTable::new(ram, &FOUR_LEVEL, PhysAddr(ROOT), 0);
+    let runs: Vec<_> = table.mapped(VirtAddr(0), VirtAddr(u64::MAX)).collect();
+    let page = |virt, phys| Ok(Mapped { virt: VirtAddr(virt), phys: PhysAddr(phys), bytes: 4096 });
+    let missing = Err(Missing::new(VirtAddr(1 << 39), Why::Excluded));
+    assert_eq!(runs, [page(0x40_0000, 0x5000), missing, page(0x0000_7fff_0000_0000, 0x6000)]);
 }
