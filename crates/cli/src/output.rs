@@ -10,6 +10,15 @@ use kdive_commands::line;
 use crate::pager::Pager;
 use crate::progress::Bar;
 
+/// Files that commands write, in the working directory.
+pub(crate) struct Disk;
+
+impl kdive_commands::Files for Disk {
+    fn create(&self, path: &str) -> io::Result<Box<dyn Write>> {
+        Ok(Box::new(File::create(path)?))
+    }
+}
+
 /// An open destination.
 pub(crate) enum Output {
     /// Standard output, as it comes.

@@ -10,7 +10,7 @@ use kdive_commands::line::{self, CommandLine, Line};
 use kdive_commands::{Closed, CommandError, Cx, Invocation, JsonSink, Sink, TextSink};
 use kdive_target::Kernel;
 
-use crate::output::Output;
+use crate::output::{Disk, Output};
 use crate::progress::Bar;
 use crate::report;
 
@@ -49,6 +49,7 @@ impl Runner {
         let dump = cx.kernel.facts().files.join(" ");
         cx.settings.variables.insert("dumpfile".to_owned(), dump);
         cx.progress = bar.clone();
+        cx.files = Arc::new(Disk);
         Self { cx, json, paged, bar, scripts: 0, failed: false, had_gaps: false }
     }
 

@@ -211,6 +211,12 @@ impl Args {
         self.given.iter().filter(|(given, _)| names.contains(given)).filter_map(|(_, value)| value.as_deref())
     }
 
+    /// Which of several options was given last: for those that replace one another.
+    #[must_use]
+    pub fn last_of(&self, names: &[&str]) -> Option<&'static str> {
+        self.given.iter().rev().map(|(given, _)| *given).find(|given| names.contains(given))
+    }
+
     /// The same options with other operands: what `foreach` hands on.
     #[must_use]
     pub fn with_operands(&self, operands: Vec<String>) -> Self {
@@ -276,6 +282,7 @@ mod tests {
         assert_eq!(args.value("-c"), Some("0,2"));
         assert_eq!(args.operands, ["1", "shell"]);
         assert_eq!(parse("-c 3 -- -s").unwrap().operands, ["-s"]);
+        assert_eq!(parse("-s -x -F").unwrap().last_of(&["-s", "-x"]), Some("-x"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a running command is given.
 
+use std::io;
 use std::sync::Arc;
 
 use kdive_base::{Cancel, GapLedger, VirtAddr};
@@ -19,6 +20,22 @@ impl Progress for () {
     fn step(&self, _what: &str, _done: u64, _total: Option<u64>) {}
 }
 
+/// Opens the files that a command writes (`rd -r FILE`). The host decides whether and where.
+pub trait Files: Send + Sync {
+    /// A new file, or an old one emptied.
+    ///
+    /// # Errors
+    /// It cannot be made, or this host writes no files.
+    fn create(&self, path: &str) -> io::Result<Box<dyn io::Write>>;
+}
+
+/// Writes none.
+impl Files for () {
+    fn create(&self, _path: &str) -> io::Result<Box<dyn io::Write>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "no files can be written here"))
+    }
+}
+
 /// The context of a command: the kernel, the session's state, and where gaps are noted.
 #[derive(Clone)]
 pub struct Cx {
@@ -36,6 +53,8 @@ pub struct Cx {
     pub cancel: Cancel,
     /// Where progress goes.
     pub progress: Arc<dyn Progress>,
+    /// Where files that a command writes are opened.
+    pub files: Arc<dyn Files>,
 }
 
 impl Cx {
@@ -50,6 +69,7 @@ impl Cx {
             gaps: GapLedger::default(),
             cancel: Cancel::default(),
             progress: Arc::new(()),
+            files: Arc::new(()),
         }
     }
 

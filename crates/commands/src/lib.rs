@@ -10,6 +10,8 @@
 
 mod alias;
 pub mod args;
+mod arithmetic;
+mod ascii;
 mod bt;
 mod buffer;
 #[cfg(feature = "disassemble")]
@@ -18,6 +20,7 @@ mod command;
 mod cx;
 #[cfg(feature = "disassemble")]
 mod dis;
+mod eval;
 mod exec;
 mod exit;
 mod foreach;
@@ -34,8 +37,11 @@ mod memory;
 mod mod_cmd;
 mod operand;
 mod ps;
+mod rd;
 mod render;
 mod repeat;
+mod rustfilt;
+mod search;
 pub mod select;
 mod set;
 mod settings;
@@ -47,12 +53,14 @@ mod sys;
 mod tree;
 mod vtop;
 mod where_cmd;
+mod words;
+mod wr;
 mod x;
 
 pub use alias::names as alias_names;
 pub use args::{Args, Opt};
 pub use command::{Command, CommandError, Group, Run};
-pub use cx::{Cx, Progress};
+pub use cx::{Cx, Files, Progress};
 pub use exec::{Invocation, run};
 pub use frame::SelectedFrame;
 pub use list::{COMMANDS, find};

@@ -205,7 +205,7 @@ impl<'a> Scanner<'a> {
         let Some(&(_, first)) = self.chars.peek() else { return Ok(Token::End) };
         let token = match first {
             '|' => Token::Pipe,
-            '<' => Token::Less,
+            '<' if !rest.starts_with("<<") => Token::Less,
             '>' => Token::Greater { append: rest.starts_with(">>") },
             _ => return self.word().map(Token::Word),
         };
@@ -220,7 +220,9 @@ impl<'a> Scanner<'a> {
         let mut word = String::new();
         let mut depth = 0_usize;
         while let Some(&(_, character)) = self.chars.peek() {
-            let protected = depth > 0 || (character == '>' && self.is_arrow(&word));
+            // `<<` is C's: there are no here-documents.
+            let shifts = self.rest().starts_with("<<") || (character == '<' && word.ends_with('<'));
+            let protected = depth > 0 || shifts || (character == '>' && self.is_arrow(&word));
             if !protected && (character.is_whitespace() || matches!(character, '|' | '<' | '>')) {
                 break;
             }

@@ -7,16 +7,17 @@ use kdive_base::VirtAddr;
 use kdive_target::c::Scope;
 
 use crate::args::{UsageError, number_list};
+use crate::arithmetic::{self, Wrong};
 use crate::command::CommandError;
 use crate::cx::Cx;
 use crate::select;
 
 /// An address as crash's users type it: a symbol with or without an offset (`jiffies`, `panic+0x10`), hexadecimal digits
-/// with or without `0x`, or an expression in parentheses. A name goes before a number: `add` is both.
+/// with or without `0x`, or an expression in parentheses: crash's, in which a symbol is its address, or C. A name goes
+/// before a number: `add` is both.
 pub(crate) fn address(cx: &Cx, command: &str, word: &str) -> Result<VirtAddr, CommandError> {
     if word.starts_with('(') {
-        let kernel = cx.kernel.clone();
-        return Ok(kernel.eval_address(word, &Scope::global(&kernel))?);
+        return expression(cx, command, word).map(VirtAddr);
     }
     if let Some(at) = named(cx, word) {
         return Ok(at);
@@ -31,24 +32,27 @@ pub(crate) fn address(cx: &Cx, command: &str, word: &str) -> Result<VirtAddr, Co
     })
 }
 
+/// The value of an expression: crash's arithmetic, or else C.
+pub(crate) fn expression(cx: &Cx, command: &str, text: &str) -> Result<u64, CommandError> {
+    match arithmetic::evaluate(cx, text) {
+        Ok(value) => Ok(value),
+        Err(Wrong::Never(why)) => Err(CommandError::not_found(format!("{command}: {text}: {why}"))),
+        Err(Wrong::NotThis(_)) => Ok(cx.kernel.eval_address(text, &Scope::global(&cx.kernel))?.0),
+    }
+}
+
 /// `symbol` and `symbol+offset`, the offset in decimal or behind `0x`.
 fn named(cx: &Cx, word: &str) -> Option<VirtAddr> {
     let (name, offset) = match word.split_once('+') {
         Some((name, offset)) => (name, number(offset)?),
         None => (word, 0),
     };
-    let symbols = cx.kernel.symbols().ok()?;
-    let kernels = cx.kernel.symbol(name).ok();
-    let at = kernels.or_else(|| symbols.by_name(name).first().map(|symbol| symbol.address))?;
-    Some(at.add(offset))
+    Some(arithmetic::symbol(cx, name)?.add(offset))
 }
 
-/// A number: decimal, or hexadecimal behind `0x`.
+/// A number: decimal where it can be, else hexadecimal, with or without `0x`; `k`, `m` and `g` multiply it.
 pub(crate) fn number(word: &str) -> Option<u64> {
-    match word.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => word.parse().ok(),
-    }
+    arithmetic::number(word)
 }
 
 /// A number of things to show.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kdive_arch::paging::PageTables;
 use kdive_arch::x86_64::paging::{
-    CR3_ROOT, CR4_LA57, FIVE_LEVEL, FOUR_LEVEL, PTI_USER_PGD, START_KERNEL_MAP,
+    CR3_ROOT, CR4_LA57, FIVE_LEVEL, FOUR_LEVEL, KERNEL_IMAGE_SIZE, PTI_USER_PGD, START_KERNEL_MAP,
 };
 use kdive_base::{Cancel, PhysAddr, VirtAddr};
 use kdive_debuginfo::vmcoreinfo::VmcoreInfo;
@@ -50,9 +50,6 @@ pub(crate) struct Bootstrap {
     /// Why there are no page tables, if there are none.
     pub(crate) paging: Field<()>,
 }
-
-/// Size of the mapping of kernel text and data (`KERNEL_IMAGE_SIZE` with KASLR).
-const KERNEL_IMAGE_SIZE: u64 = 1 << 30;
 
 impl Bootstrap {
     pub(crate) fn run(opened: &Opened, overrides: &Overrides) -> Self {

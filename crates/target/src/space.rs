@@ -7,7 +7,7 @@ use kdive_dump::PhysicalMemory;
 use rayon::prelude::*;
 
 use crate::tlb::Tlb;
-use crate::translate::{PageTable, Translation};
+use crate::translate::{Mapped, PageTable, Translation};
 
 /// A range of virtual addresses that the kernel maps linearly: what is left when a dump lacks its page tables.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,22 @@ impl AddressSpace {
         let found = self.translate_uncached(address)?;
         self.tlb.put(address, found);
         Ok(found)
+    }
+
+    /// What `first..=last` maps, as [`PageTable::mapped`] tells it; without page tables the linear ranges.
+    pub fn mapped(
+        &self,
+        first: VirtAddr,
+        last: VirtAddr,
+    ) -> Box<dyn Iterator<Item = Result<Mapped, Missing>> + Send + '_> {
+        match &self.table {
+            Some(table) => Box::new(table.mapped(first, last)),
+            None => Box::new(self.linear.iter().filter_map(move |map| {
+                let start = map.start.max(first);
+                let bytes = map.end.sub(1).min(last).0.checked_sub(start.0)?.checked_add(1)?;
+                Some(Ok(Mapped { virt: start, phys: map.phys.add(start.since(map.start)), bytes }))
+            })),
+        }
     }
 
     fn translate_uncached(&self, address: VirtAddr) -> Result<Translation, Missing> {

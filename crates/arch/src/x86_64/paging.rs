@@ -34,6 +34,8 @@ pub const CR4_LA57: u64 = 1 << 12;
 pub const CR3_ROOT: u64 = FRAME;
 /// First virtual address of the kernel's text mapping (`__START_KERNEL_map`).
 pub const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+/// Room for the kernel's image from there on, behind which modules lie (`KERNEL_IMAGE_SIZE` with KASLR).
+pub const KERNEL_IMAGE_SIZE: u64 = 1 << 30;
 /// Bit that page-table isolation sets in CR3 to select the user half of the PGD pair (`PTI_PGTABLE_SWITCH_BIT`).
 pub const PTI_USER_PGD: u64 = 1 << 12;
 

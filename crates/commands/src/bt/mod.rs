@@ -6,7 +6,6 @@ mod record;
 mod source;
 mod stacks;
 mod text;
-mod words;
 
 use std::fmt;
 
@@ -22,6 +21,7 @@ use crate::render::place;
 use crate::select;
 use crate::settings::Radix;
 use crate::sink::{Closed, Form, Part, Sink, SinkExt, ToJson};
+use crate::words;
 pub(crate) use locals::{BtLocal, at as locals_at, of_stack as locals_of_stack};
 pub(crate) use record::levels;
 use record::{BtTask, Wanted};

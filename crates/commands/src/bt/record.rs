@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::locals::{self, BtLocal};
 use super::source::{self, Source};
-use super::words::{self, Annotator, StackWord};
 use crate::cx::Cx;
 use crate::render::TaskLine;
+use crate::words::{self, Annotator, StackWord};
 
 /// What goes into a record besides the frames.
 pub(super) struct Wanted {

@@ -10,11 +10,11 @@ use kdive_target::{Field, Kernel};
 use serde::Serialize;
 
 use super::text;
-use super::words::{Annotator, Mode, StackWord};
 use crate::command::CommandError;
 use crate::cx::Cx;
 use crate::render::{Known, TaskLine};
 use crate::sink::{Render, Sink, SinkExt};
+use crate::words::{Annotator, Mode, StackWord};
 
 fn stack(kernel: &Kernel, task: &Task) -> Field<Stack> {
     kernel.task_stack(task.stack.clone()?)

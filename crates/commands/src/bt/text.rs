@@ -5,10 +5,10 @@ use std::fmt;
 use kdive_evidence::{Register, Registers};
 
 use super::record::{BtFrame, BtTask};
-use super::words::StackWord;
 use crate::render::{Known, UNKNOWN};
 use crate::settings::Radix;
 use crate::sink::Render;
+use crate::words::StackWord;
 
 /// How frames are shown.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub(super) struct View {
     /// How each frame was found.
     pub(super) trust: bool,
     /// The words of frames.
-    pub(super) words: Option<super::words::Mode>,
+    pub(super) words: Option<crate::words::Mode>,
 }
 
 impl Render for BtTask {
@@ -180,8 +180,8 @@ mod tests {
     use kdive_evidence::{FrameTrust, StackKind};
 
     use super::*;
-    use crate::bt::words::Mode;
     use crate::render::TaskLine;
+    use crate::words::Mode;
 
     #[test]
     fn registers_stand_as_crash_prints_them() {

@@ -109,7 +109,8 @@ impl MappedRuns<'_> {
         }
         let index = |address: u64| level.index(address) as usize;
         // The root's entries ascend from 0 over the hole to the upper half, as the addresses do.
-        let (base_last, root) = (base.wrapping_add(level.covers().wrapping_mul(ENTRIES as u64) - 1), depth == 0);
+        let (base_last, root) =
+            (base.wrapping_add(level.covers().wrapping_mul(ENTRIES as u64) - 1), depth == 0);
         let next = if root || self.first > base { index(self.first) } else { 0 };
         let end = if root || self.last < base_last { index(self.last) + 1 } else { ENTRIES };
         self.open.push(OpenTable { entries, next, end: end.min(ENTRIES), base });
@@ -134,7 +135,9 @@ impl MappedRuns<'_> {
                 self.enter(next, virt);
                 Some(None)
             }
-            Entry::Page(phys) => Some(self.clip(Mapped { virt: VirtAddr(virt), phys, bytes: level.covers() })),
+            Entry::Page(phys) => {
+                Some(self.clip(Mapped { virt: VirtAddr(virt), phys, bytes: level.covers() }))
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The words of a stack: plain, or with the names of what they point to.
+//! The words of a stack or of other memory: plain, or with the names of what they point to.
 
 use kdive_base::{Endian, VirtAddr};
 use kdive_linux::slab::Slabs;
@@ -9,7 +9,7 @@ use crate::args::Args;
 
 /// How words are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     /// As they are (`-f`).
     Plain,
     /// As symbols (`-r`).
@@ -21,7 +21,7 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    pub(super) fn of(args: &Args) -> Option<Self> {
+    pub(crate) fn of(args: &Args) -> Option<Self> {
         match (args.count("-F"), args.has("-f")) {
             (0, false) => None,
             (0, true) => Some(Self::Plain),
@@ -33,21 +33,21 @@ impl Mode {
 
 /// A word of a stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct StackWord {
+pub(crate) struct StackWord {
     /// Where it lies.
-    pub(super) at: VirtAddr,
+    pub(crate) at: VirtAddr,
     /// What it is.
-    pub(super) value: VirtAddr,
+    pub(crate) value: VirtAddr,
     /// The symbol it points into, with the distance.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) symbol: Option<String>,
+    pub(crate) symbol: Option<String>,
     /// The slab cache whose object it points into.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cache: Option<String>,
+    pub(crate) cache: Option<String>,
 }
 
 impl StackWord {
-    pub(super) fn text(&self, mode: Mode) -> String {
+    pub(crate) fn text(&self, mode: Mode) -> String {
         match (mode, &self.symbol, &self.cache) {
             (Mode::Plain, ..) | (_, None, None) => self.value.to_string(),
             (_, Some(symbol), _) => symbol.clone(),
@@ -58,11 +58,11 @@ impl StackWord {
 }
 
 /// Reads words, and names what they point to.
-pub(super) struct Annotator<'k> {
+pub(crate) struct Annotator<'k> {
     kernel: &'k Kernel,
     slabs: Option<std::sync::Arc<Slabs>>,
     /// Why slab objects cannot be told, once known.
-    pub(super) lacks: Option<Lacks>,
+    pub(crate) lacks: Option<Lacks>,
     symbolic: bool,
 }
 
@@ -70,13 +70,13 @@ pub(super) struct Annotator<'k> {
 const MAX_BYTES: u64 = 64 << 10;
 
 impl<'k> Annotator<'k> {
-    pub(super) fn new(kernel: &'k Kernel, mode: Mode) -> Self {
+    pub(crate) fn new(kernel: &'k Kernel, mode: Mode) -> Self {
         let slabs = matches!(mode, Mode::Symbolic | Mode::SymbolicWithValue).then(|| Slabs::find(kernel));
         Self { kernel, slabs, lacks: None, symbolic: mode != Mode::Plain }
     }
 
     /// The words in a range of a stack.
-    pub(super) fn words(&mut self, from: VirtAddr, to: VirtAddr) -> Field<Vec<StackWord>> {
+    pub(crate) fn words(&mut self, from: VirtAddr, to: VirtAddr) -> Field<Vec<StackWord>> {
         let bytes = to.since(from);
         if bytes > MAX_BYTES {
             return Ok(Vec::new());
@@ -89,7 +89,7 @@ impl<'k> Annotator<'k> {
             .collect())
     }
 
-    fn word(&mut self, at: VirtAddr, value: u64) -> StackWord {
+    pub(crate) fn word(&mut self, at: VirtAddr, value: u64) -> StackWord {
         let value = VirtAddr(value);
         let mut word = StackWord { at, value, symbol: None, cache: None };
         if !self.symbolic {
