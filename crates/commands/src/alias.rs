@@ -33,6 +33,8 @@ static BUILTIN: &[(&str, &[&str])] = &[
     ("last", &["ps", "-l"]),
     ("lsmod", &["mod"]),
     ("man", &["help"]),
+    ("pd", &["p", "-d"]),
+    ("px", &["p", "-x"]),
     ("sf", &["set", "scroll", "off"]),
     ("sn", &["set", "scroll", "on"]),
 ];

@@ -7,6 +7,7 @@ use kdive_base::{Cancel, GapLedger, VirtAddr};
 use kdive_target::{Field, Kernel, Lacks};
 
 use crate::frame::SelectedFrame;
+use crate::history::History;
 use crate::settings::Settings;
 
 /// Shows how far a long command has come. The host decides whether and how.
@@ -47,6 +48,8 @@ pub struct Cx {
     pub frame: Option<SelectedFrame>,
     /// Variables, aliases.
     pub settings: Settings,
+    /// The values that `p` has shown.
+    pub history: History,
     /// What could not be told so far.
     pub gaps: GapLedger,
     /// Set when the user stops the command.
@@ -66,6 +69,7 @@ impl Cx {
             task: None,
             frame: None,
             settings: Settings::default(),
+            history: History::default(),
             gaps: GapLedger::default(),
             cancel: Cancel::default(),
             progress: Arc::new(()),

@@ -13,6 +13,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::set::SET,
     &crate::sys::SYS,
     &crate::mod_cmd::MOD,
+    &crate::print::PRINT,
     &crate::structure::STRUCT,
     &crate::structure::UNION,
     &crate::structure::RECORD,

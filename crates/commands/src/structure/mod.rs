@@ -22,7 +22,7 @@ pub(crate) use self::layout::{Layout, Margin};
 pub(crate) use self::operands::offset;
 use self::operands::{Operands, Place};
 pub(crate) use self::row::Row;
-pub(crate) use self::shape::{ANY, Shape};
+pub(crate) use self::shape::{ANY, Shape, note};
 
 const OPTIONS: &[Opt] = &[
     Opt::flag("-o", "show offsets of members; with an address, their addresses"),

@@ -8,7 +8,7 @@ use kdive_debuginfo::{Type, TypeId};
 
 use super::node::{Array, Integer, Member, Node, Pointer, Text};
 use super::source::{Gone, Source};
-use super::{Printer, Shown, float};
+use super::{Format, Printer, Shown, float};
 
 /// Nodes of one value: no real structure comes near, a damaged table can describe any number.
 const MOST_NODES: u32 = 1 << 18;
@@ -85,11 +85,12 @@ impl Printer<'_> {
     }
 
     fn shown(&self, of: TypeId, walk: &Walk, node: Node) -> Shown {
-        let names_itself = match &node {
-            Node::Pointer(pointer) => pointer.text.is_none() && !self.leads_to_text(of),
-            Node::Function(_) => true,
-            _ => false,
-        };
+        let names_itself = self.style.format.is_none()
+            && match &node {
+                Node::Pointer(pointer) => pointer.text.is_none() && !self.leads_to_text(of),
+                Node::Function(_) => true,
+                _ => false,
+            };
         let of = names_itself.then(|| self.types.name_of(of));
         Shown { node, missing: walk.missing.take(), of }
     }
@@ -104,15 +105,18 @@ impl Printer<'_> {
                 Err(gone) => at.walk.gone(gone),
             },
             Some(Type::Float { bytes, .. }) => match at.unsigned(*bytes) {
-                Ok(raw) => Node::Float(float::text(raw, *bytes).unwrap_or_else(|| format!("{raw:#x}"))),
+                Ok(raw) => self.float(raw, *bytes),
                 Err(gone) => at.walk.gone(gone),
             },
             Some(Type::Pointer { to, bytes }) => match at.unsigned(*bytes) {
-                Ok(raw) => Node::Pointer(self.pointer(*to, VirtAddr(raw as u64))),
+                Ok(raw) => {
+                    let pointer = || Node::Pointer(self.pointer(*to, VirtAddr(raw as u64)));
+                    self.as_number(raw, *bytes).unwrap_or_else(pointer)
+                }
                 Err(gone) => at.walk.gone(gone),
             },
             Some(Type::Enum(kind)) => match at.unsigned(kind.bytes) {
-                Ok(raw) => enumerator(kind, raw, bits_of(kind.bytes)),
+                Ok(raw) => self.enumerated(kind, raw, bits_of(kind.bytes)),
                 Err(gone) => at.walk.gone(gone),
             },
             Some(Type::Record(record)) => self.record(record, at),
@@ -128,7 +132,31 @@ impl Printer<'_> {
 
     fn integer(&self, of: TypeId, raw: u128, bytes: u64, encoding: Encoding) -> Node {
         let character = self.is_character(of);
-        Node::Integer(Integer { raw, bits: bits_of(bytes), encoding, character })
+        self.formatted(Integer { raw, bits: bits_of(bytes), encoding, character })
+    }
+
+    /// A number as the format wants it, or as it is.
+    fn formatted(&self, integer: Integer) -> Node {
+        match self.style.format {
+            Some(Format::Address) => Node::Pointer(self.place(VirtAddr(integer.raw as u64))),
+            _ => Node::Integer(integer),
+        }
+    }
+
+    fn float(&self, raw: u128, bytes: u64) -> Node {
+        match self.as_number(raw, bytes).filter(|_| self.style.format != Some(Format::Float)) {
+            Some(number) => number,
+            None => Node::Float(float::text(raw, bytes).unwrap_or_else(|| format!("{raw:#x}"))),
+        }
+    }
+
+    /// What is no integer, but has a format that shows it as one.
+    fn as_number(&self, raw: u128, bytes: u64) -> Option<Node> {
+        let encoding = Encoding::Unsigned;
+        match self.style.format {
+            None | Some(Format::Text | Format::Address) => None,
+            Some(_) => Some(Node::Integer(Integer { raw, bits: bits_of(bytes), encoding, character: false })),
+        }
     }
 
     /// Whether a type is an integer of one byte, which C programs use for characters: all of them, as gdb has it.
@@ -137,6 +165,14 @@ impl Printer<'_> {
             self.types.stripped(of).as_deref(),
             Some(Type::Int { bytes: 1, encoding: Encoding::Signed | Encoding::Unsigned, .. })
         )
+    }
+
+    fn enumerated(&self, kind: &Enum, raw: u128, bits: u32) -> Node {
+        let encoding = if kind.signed { Encoding::Signed } else { Encoding::Unsigned };
+        match self.style.format {
+            None | Some(Format::Text) => enumerator(kind, raw, bits),
+            Some(_) => self.formatted(Integer { raw, bits, encoding, character: false }),
+        }
     }
 
     fn leads_to_text(&self, pointer: TypeId) -> bool {
@@ -209,7 +245,7 @@ impl Printer<'_> {
             Err(gone) => return at.walk.gone(gone),
         };
         match self.types.stripped(of).as_deref() {
-            Some(Type::Enum(kind)) => enumerator(kind, raw, width),
+            Some(Type::Enum(kind)) => self.enumerated(kind, raw, width),
             Some(Type::Int { encoding, .. }) => Node::Integer(Integer {
                 raw,
                 bits: width,
@@ -230,6 +266,7 @@ impl Printer<'_> {
             return at.walk.gone(Some(missing));
         }
         if self.is_character(of)
+            && matches!(self.style.format, None | Some(Format::Text))
             && let Some(text) = self.characters(count, at)
         {
             return Node::Text(text);

@@ -45,7 +45,6 @@ impl Serialize for Node {
                 map.end()
             }
             Self::Array(array) => items(array, serializer),
-            Self::Formatted(text) => serializer.serialize_str(text),
             Self::Void | Self::Incomplete | Self::Elided => serializer.serialize_none(),
             Self::Unavailable(missing) => {
                 let why = missing.map_or("unknown", |missing| missing.why.slug());

@@ -8,6 +8,7 @@
 mod build;
 mod declaration;
 mod float;
+mod format;
 
 mod json;
 mod node;
@@ -24,6 +25,7 @@ use crate::c::{Stored, Value};
 use crate::kernel::Kernel;
 
 pub use self::declaration::{Declared, Line, declaration};
+pub use self::format::Format;
 pub use self::node::{Array, Integer, Member, Node, Pointer, Text};
 use self::source::Source;
 
@@ -32,6 +34,8 @@ use self::source::Source;
 pub struct Style {
     /// Integers in hexadecimal (`set radix 16`, `-x`).
     pub hexadecimal: bool,
+    /// How numbers are written, if otherwise than their types say (`p/x`).
+    pub format: Option<Format>,
     /// Records over several lines, a member each.
     pub lines: bool,
     /// Arrays over several lines (`set print_array on`).
@@ -50,6 +54,7 @@ impl Style {
     /// As crash prints structures.
     pub const LINES: Self = Self {
         hexadecimal: false,
+        format: None,
         lines: true,
         array_lines: false,
         null_stop: false,

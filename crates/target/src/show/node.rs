@@ -27,8 +27,6 @@ pub enum Node {
     Record(Vec<Member>),
     /// An array.
     Array(Array),
-    /// What a format letter made of a value (`p/t`).
-    Formatted(String),
     /// It has no value: `void`.
     Void,
     /// Only the name of its type is known.

@@ -6,7 +6,7 @@ use kdive_debuginfo::types::Encoding;
 
 use super::node::{Array, Integer, Member, Node, Pointer, Text};
 use super::string::{character, string};
-use super::{Shown, Style};
+use super::{Format, Shown, Style};
 
 impl Shown {
     /// The value standing alone: a pointer has its type before it.
@@ -52,7 +52,7 @@ impl Layout<'_> {
             Node::Enum { name: Some(name), .. } => self.out.write_str(name),
             Node::Enum { name: None, value } if self.style.hexadecimal => write!(self.out, "{value:#x}"),
             Node::Enum { name: None, value } => write!(self.out, "{value}"),
-            Node::Float(text) | Node::Formatted(text) => self.out.write_str(text),
+            Node::Float(text) => self.out.write_str(text),
             Node::Pointer(pointer) | Node::Function(pointer) => self.pointer(pointer),
             Node::Text(text) => self.text(text),
             Node::Record(members) => self.record(members, level),
@@ -66,6 +66,9 @@ impl Layout<'_> {
     }
 
     fn integer(&mut self, integer: &Integer) -> fmt::Result {
+        if let Some(format) = self.style.format.filter(|format| *format != Format::Text) {
+            return format.write(integer, self.out);
+        }
         if self.style.hexadecimal {
             return write!(self.out, "{:#x}", integer.raw);
         }
