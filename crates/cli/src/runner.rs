@@ -173,7 +173,7 @@ impl Runner {
             error => {
                 let name = line.words.first().map(String::as_str).unwrap_or_default();
                 // "command not found: x" names the word already.
-                let name = if Invocation::find(&line.words, &self.cx.settings).is_ok() { name } else { "" };
+                let name = if Invocation::understand(&line.words, &self.cx).is_ok() { name } else { "" };
                 self.fail(name, &error.to_string(), error.hint().as_deref())
             }
         }
@@ -199,7 +199,7 @@ impl Runner {
         words: &[String],
         output: &mut Output,
     ) -> Result<(), CommandError> {
-        let invocation = Invocation::find(words, &self.cx.settings);
+        let invocation = Invocation::understand(words, &self.cx);
         if !(self.json || line.json) {
             return invocation?.run(&mut self.cx, &mut TextSink::new(output));
         }

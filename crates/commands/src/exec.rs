@@ -8,9 +8,12 @@ use crate::args::{Args, Opt};
 use crate::command::{Command, CommandError, Run};
 use crate::cx::Cx;
 use crate::list::{COMMANDS, find};
+use crate::print;
 use crate::select;
 use crate::settings::Settings;
 use crate::sink::Sink;
+use crate::structure;
+use crate::whatis;
 
 /// A command and the words after it, aliases replaced.
 #[derive(Clone)]
@@ -40,6 +43,14 @@ impl Invocation {
             words = meaning.into_iter().chain(rest.iter().cloned()).collect();
         }
         Err(CommandError::not_found("an alias that stands for itself"))
+    }
+
+    /// As [`Invocation::find`]; what is no command is shown if it is a symbol, a type or an expression: crash's rule.
+    pub fn understand(words: &[String], cx: &Cx) -> Result<Self, CommandError> {
+        match Self::find(words, &cx.settings) {
+            Err(unknown @ CommandError::NotFound { .. }) => untitled(words, cx).ok_or(unknown),
+            found => found,
+        }
     }
 
     /// `p/x`, for commands that take a format.
@@ -75,7 +86,25 @@ impl Invocation {
 
 /// Runs the command that `words` are.
 pub fn run(cx: &mut Cx, words: &[String], out: &mut dyn Sink) -> Result<(), CommandError> {
-    Invocation::find(words, &cx.settings)?.run(cx, out)
+    Invocation::understand(words, cx)?.run(cx, out)
+}
+
+/// The command that words without one mean: `p` for a symbol or an expression, `*` for a record, `whatis` for other types.
+fn untitled(words: &[String], cx: &Cx) -> Option<Invocation> {
+    let (first, rest) = words.split_first()?;
+    let invocation = |command, words| Some(Invocation { command, words });
+    // `*task_struct.pid` is crash's too.
+    if let Some(record) = first.strip_prefix('*').filter(|name| !name.is_empty())
+        && whatis::names_record(cx, record)
+    {
+        let words = std::iter::once(record.to_owned()).chain(rest.iter().cloned()).collect();
+        return invocation(&structure::RECORD, words);
+    }
+    match whatis::kind(cx, first, &words.join(" "))? {
+        whatis::Kind::Value => invocation(&print::PRINT, words.to_vec()),
+        whatis::Kind::Record => invocation(&structure::RECORD, words.to_vec()),
+        whatis::Kind::Type => invocation(&whatis::WHATIS, words.to_vec()),
+    }
 }
 
 /// How a command runs for one task.

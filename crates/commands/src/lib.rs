@@ -55,6 +55,7 @@ mod sys;
 mod tree;
 mod variables;
 mod vtop;
+mod whatis;
 mod where_cmd;
 mod words;
 mod wr;

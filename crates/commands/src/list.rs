@@ -23,6 +23,8 @@ pub static COMMANDS: &[&Command] = &[
     &crate::vtop::PTOB,
     &crate::vtop::BTOP,
     &crate::where_cmd::WHERE,
+    &crate::whatis::WHATIS,
+    &crate::whatis::PTYPE,
     &crate::sym::SYM,
     &crate::list_cmd::LIST,
     &crate::tree::TREE,

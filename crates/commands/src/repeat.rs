@@ -26,7 +26,7 @@ fn repeat(cx: &mut Cx, words: &[String], out: &mut dyn Sink) -> Result<(), Comma
     if words.is_empty() {
         return Err(UsageError::new("repeat", "which command?").into());
     }
-    let invocation = Invocation::find(words, &cx.settings)?;
+    let invocation = Invocation::understand(words, cx)?;
     loop {
         invocation.run(cx, out)?;
         out.flush()?;

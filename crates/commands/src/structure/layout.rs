@@ -28,6 +28,9 @@ pub(crate) struct Layout {
     /// A record's members, those of anonymous ones among them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     members: Vec<MemberRecord>,
+    /// An enum's names and values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    enumerators: Vec<(String, i64)>,
     #[serde(skip)]
     lines: Vec<Line>,
     /// Whether only some members are shown.
@@ -80,7 +83,12 @@ impl Layout {
         });
         let members = members.collect();
         let name = types.name_of(of);
-        Self { name, size: types.size_of(of), address: None, cpu: None, members, lines, part: false }
+        let enumerators = match types.get(of).as_deref() {
+            Some(Type::Enum(kind)) => kind.values.iter().filter_map(named_value).collect(),
+            _ => Vec::new(),
+        };
+        let size = types.size_of(of);
+        Self { name, size, address: None, cpu: None, members, enumerators, lines, part: false }
     }
 
     /// The layout of the members that a shape names, or of all of it.
@@ -171,6 +179,11 @@ impl Render for Layout {
         if self.part {
             writeln!(out, "{} {{", self.name)?;
         }
+        if !self.enumerators.is_empty() {
+            writeln!(out, "{} {{", self.name)?;
+            self.enumerators.iter().try_for_each(|(name, value)| writeln!(out, "  {name} = {value}"))?;
+            return writeln!(out, "}};");
+        }
         let nested = inside_named(&self.lines);
         for (line, nested) in self.lines.iter().zip(nested) {
             self.line(line, nested, margin, out)?;
@@ -184,6 +197,10 @@ impl Render for Layout {
             None => Ok(()),
         }
     }
+}
+
+fn named_value((name, value): &(Box<str>, i128)) -> Option<(String, i64)> {
+    Some((kdive_base::printable(name.as_bytes()), i64::try_from(*value).ok()?))
 }
 
 /// Which lines lie inside a named member: crash shows no offsets there.

@@ -5,7 +5,7 @@ mod layout;
 mod operands;
 mod raw;
 mod row;
-mod shape;
+pub(crate) mod shape;
 
 use kdive_base::{VirtAddr, VirtualMemory};
 use kdive_debuginfo::Tag;

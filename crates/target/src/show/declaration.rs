@@ -32,10 +32,10 @@ pub struct Declared {
 }
 
 /// Lines of one declaration: the largest records of the kernel have about a thousand.
-const MOST_LINES: usize = 1 << 16;
+pub(super) const MOST_LINES: usize = 1 << 16;
 
 /// Anonymous records inside each other.
-const DEEPEST: usize = 32;
+pub(super) const DEEPEST: usize = 32;
 
 /// The declaration of a type: a record or an enum with what it holds, a typedef with what it stands for, any other type in
 /// one line. No line ends in a semicolon that is not inside of it.
@@ -132,11 +132,7 @@ impl Lines<'_> {
                 _ => {}
             }
         }
-        let text = match &name {
-            Some(name) => self.types.declare(member.of, name),
-            None => self.types.name_of(member.of),
-        };
-        self.push(level, format!("{text}{};", width(member.bit_size)), Some(declared(false)));
+        self.push(level, member_text(self.types, member), Some(declared(false)));
     }
 
     /// The anonymous record or enum that a declarator is about, and the text before and behind its body:
@@ -162,11 +158,18 @@ impl Lines<'_> {
     }
 }
 
+/// The line of a member whose type is not opened.
+pub(super) fn member_text(types: &Types, member: &Member) -> String {
+    let name = member.name.as_deref().map(|name| kdive_base::printable(name.as_bytes()));
+    let text = types.declare(member.of, &name.unwrap_or_default());
+    format!("{text}{};", width(member.bit_size))
+}
+
 fn width(bits: Option<u32>) -> String {
     bits.map_or_else(String::new, |bits| format!(" : {bits}"))
 }
 
-fn head(record: &Record) -> String {
+pub(super) fn head(record: &Record) -> String {
     let keyword = match record.kind {
         RecordKind::Struct => Tag::Struct.word(),
         RecordKind::Union => Tag::Union.word(),

@@ -12,6 +12,7 @@ mod format;
 
 mod json;
 mod node;
+mod offsets;
 mod source;
 mod string;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::kernel::Kernel;
 pub use self::declaration::{Declared, Line, declaration};
 pub use self::format::Format;
 pub use self::node::{Array, Integer, Member, Node, Pointer, Text};
+pub use self::offsets::offsets;
 use self::source::Source;
 
 /// How a value is laid out.
