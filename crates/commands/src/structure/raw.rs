@@ -21,12 +21,15 @@ struct Words {
     words: Vec<String>,
     #[serde(skip)]
     ascii: String,
+    /// Characters of a full line's words.
+    #[serde(skip)]
+    width: usize,
 }
 
 impl Render for Words {
     type View = ();
     fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
-        writeln!(out, "{}:  {:<33}   {}", self.address, self.words.join(" "), self.ascii)
+        writeln!(out, "{}:  {:<3$}   {}", self.address, self.words.join(" "), self.ascii, self.width)
     }
 }
 
@@ -84,6 +87,11 @@ fn words(address: VirtAddr, bytes: &[u8], size: usize) -> Words {
     let shown = |byte: &u8| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '.' };
     Words {
         address,
+        width: LINE
+            .checked_div(size)
+            .unwrap_or(1)
+            .saturating_mul(size.saturating_mul(2).saturating_add(1))
+            .saturating_sub(1),
         words: bytes.chunks(size).map(hexadecimal).collect(),
         ascii: bytes.iter().map(shown).collect(),
     }

@@ -291,7 +291,10 @@ impl Printer<'_> {
     /// An array without a length is its address; one of characters is the text there.
     fn flexible(&self, of: TypeId, at: At<'_>) -> Node {
         match at.source.address(at.offset) {
-            Some(address) => Node::Pointer(self.pointer(of, address)),
+            Some(address) => {
+                let text = self.is_character(of).then(|| self.text_at(address));
+                Node::Pointer(Pointer { text, ..self.place(address) })
+            }
             None => Node::Array(Array { items: Vec::new(), more: 0 }),
         }
     }

@@ -45,13 +45,10 @@ pub fn declaration(types: &Types, of: TypeId) -> Vec<Line> {
     match types.get(of).as_deref() {
         Some(Type::Typedef { name, to }) => {
             let name = kdive_base::printable(name.as_bytes());
-            match types.get(*to).as_deref() {
-                // What has no name of its own is told in full, as is what carries one only once.
-                Some(Type::Record(record)) if record.name.is_some() => {
-                    lines.record(record, "typedef ", &format!(" {name};"), 0, 0, 1);
-                }
-                Some(Type::Record(_) | Type::Enum(_)) => lines.opened("typedef ", *to, &format!(" {name};")),
-                _ => lines.push(0, format!("typedef {};", types.declare(*to, &name)), None),
+            let of = types.strip(*to);
+            match types.get(of).as_deref() {
+                Some(Type::Record(_) | Type::Enum(_)) => lines.opened("typedef ", of, &format!(" {name};")),
+                _ => lines.push(0, format!("typedef {} {name};", types.name_of(of)), None),
             }
         }
         _ => lines.opened("", of, ""),

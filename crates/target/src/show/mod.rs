@@ -123,9 +123,18 @@ impl Kernel {
         if place.symbol.size.is_some_and(|size| size > 0 && place.offset >= size) {
             return None;
         }
-        let read_only = matches!(place.symbol.kind.letter(), 'r' | 'R');
-        let vague = read_only && place.offset > 0 && place.symbol.size.is_none();
-        Some(Place { text: place.to_string(), vague })
+        let vague = place.offset > 0 && place.symbol.size.is_none() && self.is_read_only(&place, address);
+        let text = match place.offset {
+            0 => place.symbol.name.to_owned(),
+            offset => format!("{}+{offset}", place.symbol.name),
+        };
+        Some(Place { text, vague })
+    }
+
+    fn is_read_only(&self, place: &crate::symbols::Place<'_>, address: VirtAddr) -> bool {
+        let bounds = || Some(self.symbol("__start_rodata").ok()?..self.symbol("__end_rodata").ok()?);
+        matches!(place.symbol.kind.letter(), 'r' | 'R')
+            || bounds().is_some_and(|bounds| bounds.contains(&address))
     }
 }
 
