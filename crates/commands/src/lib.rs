@@ -40,6 +40,7 @@ mod operand;
 mod print;
 mod ps;
 mod rd;
+mod refs;
 mod render;
 mod repeat;
 mod rustfilt;

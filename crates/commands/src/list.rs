@@ -25,6 +25,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::where_cmd::WHERE,
     &crate::whatis::WHATIS,
     &crate::whatis::PTYPE,
+    &crate::refs::REFS,
     &crate::sym::SYM,
     &crate::list_cmd::LIST,
     &crate::tree::TREE,

@@ -1,8 +1,8 @@
 //! `search`: where in memory a number or a text is.
 
-mod pattern;
+pub(crate) mod pattern;
 mod query;
-mod scan;
+pub(crate) mod scan;
 mod show;
 
 use kdive_arch::x86_64::paging::{KERNEL_IMAGE_SIZE, START_KERNEL_MAP};

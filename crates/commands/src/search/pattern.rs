@@ -4,17 +4,17 @@ use memchr::memmem::Finder;
 
 /// Something found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Hit {
+pub(crate) struct Hit {
     /// Its address.
-    pub(super) at: u64,
+    pub(crate) at: u64,
     /// The number found; 0 for a text.
-    pub(super) value: u64,
+    pub(crate) value: u64,
     /// Which of the values or texts it is.
-    pub(super) which: usize,
+    pub(crate) which: usize,
 }
 
 /// What is looked for.
-pub(super) enum Pattern {
+pub(crate) enum Pattern {
     /// Numbers of `size` bytes, aligned to their size.
     Numbers {
         /// 2, 4 or 8.
@@ -25,6 +25,8 @@ pub(super) enum Pattern {
     },
     /// Texts, anywhere.
     Texts(Vec<Finder<'static>>),
+    /// Numbers of 8 bytes, aligned, from one to another: pointers into an object.
+    Within { first: u64, last: u64 },
 }
 
 impl Pattern {
@@ -35,7 +37,7 @@ impl Pattern {
     /// Bytes behind a piece of memory that a match which begins in it can reach.
     pub(super) fn ahead(&self) -> usize {
         match self {
-            Self::Numbers { .. } => 0,
+            Self::Numbers { .. } | Self::Within { .. } => 0,
             Self::Texts(texts) => {
                 texts.iter().map(|text| text.needle().len()).max().unwrap_or(0).saturating_sub(1)
             }
@@ -47,6 +49,7 @@ impl Pattern {
         match self {
             Self::Numbers { size, .. } => *size as u64,
             Self::Texts(_) => 1,
+            Self::Within { .. } => 8,
         }
     }
 
@@ -61,6 +64,9 @@ impl Pattern {
                     4 => numbers::<4, u32>(bytes, at, values, *ignored, hits),
                     _ => numbers::<8, u64>(bytes, at, values, *ignored, hits),
                 }
+            }
+            Self::Within { first, last } => {
+                within(bytes.get(..limit).unwrap_or(bytes), at, *first, *last, hits);
             }
             Self::Texts(texts) => {
                 let before = hits.len();
@@ -156,6 +162,23 @@ fn look_at<const N: usize, W: Word<N>>(
     }
 }
 
+fn within(bytes: &[u8], at: u64, first: u64, last: u64, hits: &mut Vec<Hit>) {
+    let room = last.saturating_sub(first);
+    let is_inside = |word: &[u8; 8]| u64::from_le_bytes(*word).wrapping_sub(first) <= room;
+    let (words, _) = bytes.as_chunks::<8>();
+    for (index, block) in words.chunks(BLOCK).enumerate() {
+        // As for single numbers: without a branch.
+        if !block.iter().fold(false, |found, word| found | is_inside(word)) {
+            continue;
+        }
+        let at = at.wrapping_add((index * BLOCK * 8) as u64);
+        for (index, word) in block.iter().enumerate().filter(|(_, word)| is_inside(word)) {
+            let value = u64::from_le_bytes(*word);
+            hits.push(Hit { at: at.wrapping_add((index * 8) as u64), value, which: 0 });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -177,6 +200,15 @@ mod tests {
                     let same = |(_, wanted): &(usize, &u64)| (value ^ **wanted) & mask == 0;
                     let found = values.iter().enumerate().filter(same);
                     hits.extend(found.map(|(which, _)| Hit { at: at + start as u64, value, which }));
+                }
+                Pattern::Within { first, last } => {
+                    if start % 8 != 0 || start + 8 > limit.min(bytes.len()) {
+                        continue;
+                    }
+                    let value = u64::from_le_bytes(bytes[start..start + 8].try_into().unwrap());
+                    if (*first..=*last).contains(&value) {
+                        hits.push(Hit { at: at + start as u64, value, which: 0 });
+                    }
                 }
                 Pattern::Texts(texts) => {
                     let same = |(_, text): &(usize, &Finder<'_>)| bytes[start..].starts_with(text.needle());
@@ -202,6 +234,20 @@ mod tests {
             let mut hits = Vec::new();
             pattern.find(&bytes, limit, 0x1000, &mut hits);
             prop_assert_eq!(hits, naive(&pattern, &bytes, limit, 0x1000));
+        }
+
+        #[test]
+        fn numbers_in_a_range_are_found_as_one_by_one(
+            words in proptest::collection::vec(0_u64..40, 0..400),
+            first in 0_u64..40,
+            room in 0_u64..10,
+            limit in 0_usize..400,
+        ) {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let pattern = Pattern::Within { first, last: first + room };
+            let mut hits = Vec::new();
+            pattern.find(&bytes, limit * 8, 0x1000, &mut hits);
+            prop_assert_eq!(hits, naive(&pattern, &bytes, limit * 8, 0x1000));
         }
 
         #[test]

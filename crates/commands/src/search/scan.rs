@@ -26,7 +26,7 @@ const FREE: u64 = 64 << 30;
 const MOST_MAPPED: u64 = 4;
 
 /// Runs of memory and what can be missing between them.
-pub(super) type Runs<'a> = dyn Iterator<Item = Result<Mapped, Missing>> + 'a;
+pub(crate) type Runs<'a> = dyn Iterator<Item = Result<Mapped, Missing>> + 'a;
 
 /// Memory that was not searched, for one reason.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +73,7 @@ struct Job {
 }
 
 /// Searches memory.
-pub(super) struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     pattern: &'a Pattern,
     physical: &'a dyn PhysicalMemory,
     /// The same memory by the addresses that are searched: a match can go on where a run ends.
@@ -85,7 +85,7 @@ pub(super) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         pattern: &'a Pattern,
         physical: &'a dyn PhysicalMemory,
         memory: &'a dyn VirtualMemory,
@@ -103,7 +103,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Searches runs, and hands each match to `found`, in the order of the runs.
-    pub(super) fn scan(
+    pub(crate) fn scan(
         &mut self,
         cx: &Cx,
         runs: &mut Runs<'_>,
@@ -159,7 +159,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Notes what was not searched, a gap for each reason.
-    pub(super) fn note_holes(self, cx: &mut Cx) {
+    pub(crate) fn note_holes(self, cx: &mut Cx) {
         let place = |hole: &Hole| Some(format!("address {:#}", hole.first));
         for hole in &self.holes.memory {
             let size = match hole.bytes {
