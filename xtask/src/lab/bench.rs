@@ -91,7 +91,22 @@ const CASES: &[Case] = &[
         drgn: "from drgn.helpers.linux.pid import for_each_task\n\
                for t in for_each_task(prog): print(t.pid.value_(), t.comm.string_().decode())",
     },
+    Case {
+        about: "ELF, a list of 1,000,000 objects scattered through slab: `list`",
+        dump: "6.12-million.elf",
+        vmlinux: false,
+        kdive: &["list -o 8 -H witness_list"],
+        crash: "list -o 8 -H witness_list\n",
+        drgn: DRGN_MILLION,
+    },
 ];
+
+const DRGN_MILLION: &str = "\
+from drgn import Object
+from drgn.helpers.linux.list import list_for_each
+head = Object(prog, 'struct list_head', address=prog.symbol('witness_list').address)
+for link in list_for_each(head.address_of_()): print(hex(link.value_() - 8))
+";
 
 const DRGN_FOREACH_BT: &str = "\
 from drgn.helpers.linux.pid import for_each_task

@@ -6,6 +6,7 @@ use kdive_base::VirtAddr;
 use kdive_target::walk::{MapleKind, MapleNode, MapleRange, MapleRoot};
 use serde::Serialize;
 
+use crate::settings::Radix;
 use crate::sink::Render;
 
 /// `struct maple_tree`.
@@ -77,22 +78,34 @@ impl From<MapleNode> for Node {
 }
 
 impl Render for Node {
-    type View = ();
-    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
+    type View = Radix;
+    fn render(&self, radix: &Radix, out: &mut dyn fmt::Write) -> fmt::Result {
         let Self { node, depth, number, parent, .. } = self;
-        Span { first: self.first, last: self.last, depth: *depth }.write(out)?;
+        Span { first: self.first, last: self.last, depth: *depth }.write(*radix, out)?;
         write!(out, "node {node:#} depth {depth} type {number} parent {parent:#} contents: ")?;
         if let (Some((end, gap)), false) = (self.meta, self.gaps.is_empty()) {
-            self.gaps.iter().try_for_each(|gap| write!(out, "{gap} "))?;
+            self.gaps.iter().try_for_each(|gap| write!(out, "{} ", Index(*gap, *radix)))?;
             write!(out, "| {end:02X} {gap:02X}| ")?;
         }
         let mut slots = self.slots.iter().map(|slot| Slot(*slot));
         // The last slot has no pivot.
         for (pivot, slot) in self.pivots.iter().zip(slots.by_ref()) {
-            write!(out, "{slot} {pivot} ")?;
+            write!(out, "{slot} {} ", Index(*pivot, *radix))?;
         }
         slots.try_for_each(|slot| write!(out, "{slot}"))?;
         writeln!(out)
+    }
+}
+
+/// An index in the radix asked for, without `0x`.
+struct Index(u64, Radix);
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Radix::Decimal => write!(f, "{}", self.0),
+            Radix::Hexadecimal => write!(f, "{:x}", self.0),
+        }
     }
 }
 
@@ -123,9 +136,9 @@ impl From<MapleRange> for Range {
 }
 
 impl Render for Range {
-    type View = ();
-    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
-        Span { first: self.first, last: self.last, depth: self.depth }.write(out)?;
+    type View = Radix;
+    fn render(&self, radix: &Radix, out: &mut dyn fmt::Write) -> fmt::Result {
+        Span { first: self.first, last: self.last, depth: self.depth }.write(*radix, out)?;
         writeln!(out, "{:#}", self.entry)
     }
 }
@@ -138,11 +151,42 @@ struct Span {
 }
 
 impl Span {
-    fn write(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+    fn write(&self, radix: Radix, out: &mut dyn fmt::Write) -> fmt::Result {
         let Self { first, last, depth } = self;
-        match first == last {
-            true => write!(out, "{:width$}{first}: ", "", width = depth.saturating_mul(2)),
-            false => write!(out, "{:width$}{first}-{last}: ", "", width = depth.saturating_mul(2)),
+        write!(out, "{:width$}{}", "", Index(*first, radix), width = depth.saturating_mul(2))?;
+        if first != last {
+            write!(out, "-{}", Index(*last, radix))?;
         }
+        out.write_str(": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_crashs_lines() {
+        let node = Node {
+            node: VirtAddr(0xff27_0289_185e_2d00),
+            first: 0,
+            last: u64::MAX,
+            depth: 1,
+            kind: "arange_64",
+            number: 3,
+            parent: VirtAddr(0xff27_0289_185e_2806),
+            pivots: vec![14, 0],
+            slots: vec![VirtAddr(0xff27_0289_185e_280c), VirtAddr(0), VirtAddr(0)],
+            gaps: vec![0, 31],
+            meta: Some((1, 11)),
+        };
+        let mut text = String::new();
+        node.render(&Radix::Decimal, &mut text).unwrap();
+        Range { first: 10, last: 31, entry: VirtAddr(0), depth: 2 }
+            .render(&Radix::Hexadecimal, &mut text)
+            .unwrap();
+        let line = "  0-18446744073709551615: node 0xff270289185e2d00 depth 1 type 3 parent 0xff270289185e2806 \
+                    contents: 0 31 | 01 0B| 0xff270289185e280c 14 (nil) 0 (nil)\n    a-1f: 0x0\n";
+        assert_eq!(text, line);
     }
 }

@@ -13,6 +13,7 @@ use crate::args::{Args, Opt, UsageError};
 use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
 use crate::operand;
+use crate::settings::Radix;
 use crate::sink::{Render, Sink, SinkExt};
 use crate::structure::{self, Row, Shape};
 
@@ -131,13 +132,13 @@ impl Render for Entry {
         writeln!(out, "{:x}", self.address.0)?;
         if view.positions {
             let Place { index, number, position, .. } = &self.place;
-            match number.or(*index) {
-                Some(index) if view.style.hexadecimal => {
-                    writeln!(out, "  index: {index:x}  position: {position}")?;
-                }
-                Some(index) => writeln!(out, "  index: {index}  position: {position}")?,
-                None => writeln!(out, "  position: {position}")?,
+            // crash counts in the radix asked for, but knows only decimal indices.
+            match (number, index) {
+                (Some(number), _) if view.style.hexadecimal => write!(out, "  index: {number:x}")?,
+                (Some(index), _) | (None, Some(index)) => write!(out, "  index: {index}")?,
+                (None, None) => {}
             }
+            writeln!(out, "  position: {position}")?;
         }
         self.records.iter().try_for_each(|record| record.render(&view.style, out))
     }
@@ -269,12 +270,13 @@ impl Request {
                 tree.root
             }
         };
+        let radix = if self.style.hexadecimal { Radix::Hexadecimal } else { Radix::Decimal };
         let mut walk = Walk::default();
         for event in maple_events(kernel.memory(), layout, top) {
             cx.cancel.check()?;
             match walk.good(cx, event)? {
-                Some(MapleEvent::Node(node)) => out.row(&maple_text::Node::from(*node), &())?,
-                Some(MapleEvent::Range(range)) => out.row(&maple_text::Range::from(range), &())?,
+                Some(MapleEvent::Node(node)) => out.row(&maple_text::Node::from(*node), &radix)?,
+                Some(MapleEvent::Range(range)) => out.row(&maple_text::Range::from(range), &radix)?,
                 None => {}
             }
         }
