@@ -242,8 +242,21 @@ fn choose(
         what: format!("{command}: {error}"),
         hint: near_member(types, record, path),
     })?;
-    let (nested, last) = standing(types, record, path, 0).unwrap_or((0, true));
+    let (nested, last) = match path.rsplit_once('.') {
+        Some((outer, name)) => (0, is_last(types, of, outer, name)),
+        None => standing(types, record, path, 0).unwrap_or((0, true)),
+    };
     Ok(Chosen { path: path.to_owned(), at, nested, last })
+}
+
+/// Whether a member, its indices left aside, is the last of the record that a path leads to.
+fn is_last(types: &Types, of: TypeId, outer: &str, name: &str) -> bool {
+    let name = name.split('[').next().unwrap_or(name);
+    let Ok(outer) = types.member(of, outer) else { return true };
+    match types.stripped(outer.of).as_deref() {
+        Some(Type::Record(record)) => standing(types, record, name, 0).is_none_or(|(_, last)| last),
+        _ => true,
+    }
 }
 
 fn near_member(types: &Types, record: &Record, path: &str) -> Option<String> {
