@@ -65,7 +65,7 @@ impl Render for Printed {
         write!(out, "${} = ", self.number)?;
         // What begins with a brace and is no record starts on a line of its own behind a name.
         let braced = matches!(self.value.node, Node::Array(_) | Node::Function(_));
-        if braced && self.symbol.is_some() && self.cpu.is_none() {
+        if braced && !style.array_lines && self.symbol.is_some() && self.cpu.is_none() {
             out.write_str("\n ")?;
         }
         writeln!(out, "{}", self.value.text(style))

@@ -182,3 +182,28 @@ impl<'t> Wanted<'t> {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_one_or_a_range() {
+        assert_eq!(range("192").unwrap(), 192..=192);
+        assert_eq!(range("0x10-0x20").unwrap(), 16..=32);
+        assert!(range("20-10").is_err());
+        assert!(range("x").is_err());
+    }
+
+    #[test]
+    fn lines_are_crashs() {
+        let row = |size, module: Option<&str>| {
+            let mut text = String::new();
+            let row = Row { size, name: "futex_q".into(), module: module.map(str::to_owned) };
+            row.render(&(), &mut text).unwrap();
+            text
+        };
+        assert_eq!(row(128, None), " 128  futex_q\n");
+        assert_eq!(row(12_345, Some("zram")), "12345  futex_q [zram]\n");
+    }
+}

@@ -87,7 +87,11 @@ impl Printer<'_> {
     fn shown(&self, of: TypeId, walk: &Walk, node: Node) -> Shown {
         let names_itself = self.style.format.is_none()
             && match &node {
-                Node::Pointer(pointer) => pointer.text.is_none() && !self.leads_to_text(of),
+                // An array without a length is its address too.
+                Node::Pointer(pointer) => {
+                    let is_pointer = matches!(self.types.stripped(of).as_deref(), Some(Type::Pointer { .. }));
+                    is_pointer && pointer.text.is_none() && !self.leads_to_text(of)
+                }
                 Node::Function(_) => true,
                 _ => false,
             };

@@ -202,3 +202,95 @@ fn text_is_bounded() {
     let huge = types.array_of(types.int(4, false), Some(u64::MAX));
     assert_eq!(text(&types, huge, &[0; 64], style), "{0, 0, 0...");
 }
+
+#[test]
+fn declarations_open_what_has_no_name() {
+    let types = types(|id| {
+        vec![
+            record(
+                16,
+                vec![
+                    member("a", id(INT), 0, None),
+                    member("", id(4), 32, None),
+                    member("flag", id(INT), 64, Some(3)),
+                    member("link", id(6), 96, None),
+                ],
+            ),
+            Type::Record(Record {
+                kind: RecordKind::Union,
+                name: None,
+                bytes: 4,
+                members: vec![member("b", id(INT), 0, None), member("c", id(5), 0, None)],
+            }),
+            Type::Record(Record {
+                kind: RecordKind::Struct,
+                name: None,
+                bytes: 4,
+                members: vec![member("d", id(INT), 0, None)],
+            }),
+            Type::Typedef { name: "link_t".into(), to: id(INT) },
+        ]
+    });
+    let lines = declaration(&types, id(3));
+    let text: Vec<_> = lines.iter().map(|line| format!("{}{}", "  ".repeat(line.level), line.text)).collect();
+    let wanted = [
+        "struct s {",
+        "  int a;",
+        "  union {",
+        "    int b;",
+        "    struct {",
+        "      int d;",
+        "    } c;",
+        "  };",
+        "  int flag : 3;",
+        "  link_t link;",
+        "}",
+    ];
+    assert_eq!(text, wanted);
+    let offset = |index: usize| lines[index].member.as_ref().map(|member| member.bit_offset);
+    assert_eq!([offset(1), offset(3), offset(6), offset(8)], [Some(0), Some(32), Some(32), Some(64)]);
+    assert_eq!(declaration(&types, id(6))[0].text, "typedef int link_t;");
+}
+
+#[test]
+fn holes_and_padding_are_marked() {
+    let types = types(|id| {
+        vec![record(
+            16,
+            vec![
+                member("a", id(CHAR), 0, None),
+                member("b", id(INT), 32, None),
+                member("c", id(INT), 64, Some(3)),
+            ],
+        )]
+    });
+    let wanted = "\
+/* offset      |    size */  type = struct s {
+/*      0      |       1 */    char a;
+/* XXX  3-byte hole      */
+/*      4      |       4 */    int b;
+/*      8: 0   |       4 */    int c : 3;
+/* XXX  5-bit padding    */
+/* XXX  7-byte padding   */
+
+                               /* total size (bytes):   16 */
+                             }";
+    assert_eq!(offsets(&types, id(3)).join("\n"), wanted);
+}
+
+#[test]
+fn formats_reach_every_number() {
+    let types = types(|id| {
+        vec![
+            record(8, vec![member("a", id(INT), 0, None), member("p", id(4), 32, None)]),
+            Type::Array { of: id(CHAR), count: Some(2) },
+        ]
+    });
+    let style = Style { format: Format::of("x"), ..Style::LINE };
+    assert_eq!(
+        text(&types, id(3), &[255, 255, 255, 255, b'a', 0, 0, 0], style),
+        "{a = 0xffffffff, p = {...}}"
+    );
+    let deep = Style { depth: 4, ..style };
+    assert_eq!(text(&types, id(4), b"ab", deep), "{0x61, 0x62}");
+}

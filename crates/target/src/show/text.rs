@@ -140,15 +140,19 @@ impl Layout<'_> {
         for (index, item) in array.items.iter().enumerate() {
             if index > 0 {
                 self.out.write_char(',')?;
-                match self.style.array_lines {
-                    true => self.line(inner)?,
-                    false => self.out.write_char(' ')?,
-                }
+            }
+            match self.style.array_lines {
+                true => self.line(inner)?,
+                false if index > 0 => self.out.write_char(' ')?,
+                false => {}
             }
             self.node(item, inner)?;
         }
         if array.more > 0 {
             self.out.write_str("...")?;
+        }
+        if self.style.array_lines {
+            self.line(level)?;
         }
         self.out.write_char('}')
     }
