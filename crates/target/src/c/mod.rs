@@ -13,6 +13,7 @@
 //! `operators` compute. All they ask of their surroundings is [`World`], which tests and fuzzers make up.
 
 mod ast;
+mod complete;
 mod convert;
 mod error;
 mod eval;
@@ -27,10 +28,13 @@ mod run;
 mod scope;
 mod suggest;
 mod symbols;
+#[cfg(test)]
+mod tests;
 mod type_name;
 mod value;
 mod world;
 
+pub use complete::{Completions, complete};
 pub use error::{EvalError, Why};
 pub use eval::Guess;
 pub use run::{Evaluated, evaluate};
