@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kdive_commands::{COMMANDS, Command, Opt};
+use kdive_commands::{COMMANDS, Command, Opt, Run};
 use kdive_debuginfo::types::{Tag, Type};
 use kdive_target::Kernel;
+use kdive_target::c::{Scope, complete};
 use reedline::{Completer, CompletionResult, Span, Suggestion};
 
 /// More than this no one reads: another letter is typed.
@@ -31,6 +32,7 @@ impl LineCompleter {
             Wanted::File => files(context.word),
             Wanted::Operand(command) => self.named(command.operands, context.word),
             Wanted::Value(value) => self.named(value, context.word),
+            Wanted::Expression(before) => self.expression(before),
             Wanted::Nothing => Vec::new(),
         };
         found.truncate(MOST);
@@ -61,6 +63,12 @@ impl LineCompleter {
             }
         }
         found
+    }
+
+    /// What can stand at the end of an expression.
+    fn expression(&self, before: &str) -> Vec<Candidate> {
+        let found = complete(before, before.len(), &Scope::global(&self.kernel));
+        found.candidates.iter().map(|candidate| Candidate::plain(candidate)).collect()
     }
 
     fn symbols(&self, word: &str) -> Vec<Candidate> {
@@ -114,7 +122,8 @@ impl Completer for LineCompleter {
         let context = context(line.get(..position).unwrap_or(line));
         let span = Span { start: position.saturating_sub(context.word.len()), end: position };
         let suggest = |candidate: Candidate| Suggestion {
-            append_whitespace: !candidate.text.ends_with('/'),
+            append_whitespace: !candidate.text.ends_with('/')
+                && !matches!(context.wanted, Wanted::Expression(_)),
             value: candidate.text,
             description: candidate.about.map(str::to_owned),
             span,
@@ -144,23 +153,28 @@ impl Candidate {
 struct Context<'l> {
     /// The word so far.
     word: &'l str,
-    wanted: Wanted,
+    wanted: Wanted<'l>,
 }
 
 #[derive(Clone, Copy)]
-enum Wanted {
+enum Wanted<'l> {
     Command,
     Option(&'static Command),
     /// The value of an option, by what its usage calls it.
     Value(&'static str),
     Operand(&'static Command),
     File,
+    /// The end of an expression: the line up to there.
+    Expression(&'l str),
     /// The shell's business.
     Nothing,
 }
 
 /// Looks at a line up to the cursor. It need not be a whole line: quotes may be open.
 fn context(line: &str) -> Context<'_> {
+    if let Some(word) = word_of_expression(line) {
+        return Context { word, wanted: Wanted::Expression(line) };
+    }
     let start =
         line.rfind(|c: char| c.is_whitespace() || matches!(c, '|' | '<' | '>' | '(')).map_or(0, |at| {
             // All of these take one byte, but white space need not.
@@ -180,7 +194,24 @@ fn context(line: &str) -> Context<'_> {
     Context { word, wanted }
 }
 
-fn behind_command(before: &str, word: &str) -> Wanted {
+/// The last word of the line, if it is part of an expression: behind a command that takes one, or in an operand in
+/// parentheses.
+fn word_of_expression(line: &str) -> Option<&str> {
+    let (command, rest) = line.trim_start().split_once(char::is_whitespace)?;
+    let command = kdive_commands::find(command)?;
+    let expression = match command.run {
+        // Options come first; inside the expression `-` is C's.
+        Run::Expression(_) => !line.split_whitespace().next_back()?.starts_with('-') || line.ends_with(' '),
+        _ => rest.matches('(').count() > rest.matches(')').count(),
+    };
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$';
+    let start = line.rfind(|c: char| !is_word(c)).map_or(0, |at| {
+        at.saturating_add(line.get(at..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8))
+    });
+    line.get(start..).filter(|_| expression && !line.contains('|'))
+}
+
+fn behind_command(before: &str, word: &str) -> Wanted<'static> {
     let mut words = before.split_whitespace();
     let first = words.next().unwrap_or_default();
     let last = words.next_back();
@@ -232,6 +263,7 @@ mod tests {
             Wanted::Value(value) => format!("value {value}"),
             Wanted::Operand(command) => format!("operand of {}", command.name()),
             Wanted::File => "file".to_owned(),
+            Wanted::Expression(_) => "expression".to_owned(),
             Wanted::Nothing => "nothing".to_owned(),
         };
         format!("{word}: {what}")
@@ -250,6 +282,10 @@ mod tests {
             ("! l", "l: nothing"),
             ("unknown x", "x: nothing"),
             ("help é x", "x: operand of help"),
+            ("sym (init_task.ta", "ta: expression"),
+            ("sym (1) x", "x: operand of sym"),
+            ("x init_task.mm->p", "p: expression"),
+            ("x -", "-: option of x"),
         ] {
             assert_eq!(wanted(line), expected, "{line:?}");
         }
