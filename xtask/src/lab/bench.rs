@@ -30,6 +30,9 @@ pub(crate) struct BenchArgs {
     /// Only kdive.
     #[arg(long)]
     no_peers: bool,
+    /// Only the lines of the table that contain this.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// A line of the table.
@@ -41,11 +44,12 @@ struct Case {
     kdive: &'static [&'static str],
     /// crash's commands, a line each.
     crash: &'static str,
-    /// The same for drgn, as a program.
+    /// The same for drgn, as a program; empty where it has no such thing.
     drgn: &'static str,
 }
 
 const KDUMP: &str = "6.12-null-kexec.zlib";
+const LOAD: &str = "6.12-load.elf";
 
 const DRGN_BT: &str = "print(prog['init_uts_ns'].name); print(prog.crashed_thread().stack_trace())";
 
@@ -83,6 +87,46 @@ const CASES: &[Case] = &[
         drgn: DRGN_FOREACH_BT,
     },
     Case {
+        about: "the same guest, all that the kernel maps: `search -k init_task`",
+        dump: "6.12-big.elf",
+        vmlinux: false,
+        kdive: &["search -k init_task"],
+        crash: "search -k init_task\n",
+        drgn: DRGN_SEARCH,
+    },
+    Case {
+        about: "ELF, 512 MB guest: `search -c \"Linux version 6\"`",
+        dump: LOAD,
+        vmlinux: false,
+        kdive: &["search -c \"Linux version 6\""],
+        crash: "search -c \"Linux version 6\"\n",
+        drgn: DRGN_SEARCH_TEXT,
+    },
+    Case {
+        about: "the same: start and nothing else",
+        dump: LOAD,
+        vmlinux: false,
+        kdive: &["eval jiffies"],
+        crash: "eval jiffies\n",
+        drgn: "print(hex(prog.symbol('jiffies').address))",
+    },
+    Case {
+        about: "the same: `struct task_struct init_task`",
+        dump: LOAD,
+        vmlinux: false,
+        kdive: &["struct task_struct init_task"],
+        crash: "struct task_struct init_task\n",
+        drgn: "print(prog['init_task'])",
+    },
+    Case {
+        about: "the same: `whatis -r 192`",
+        dump: LOAD,
+        vmlinux: false,
+        kdive: &["whatis -r 192"],
+        crash: "whatis -r 192\n",
+        drgn: "",
+    },
+    Case {
         about: "flattened kdump of the same guest: `ps`",
         dump: "6.12-big.kdump-zlib",
         vmlinux: false,
@@ -100,6 +144,16 @@ const CASES: &[Case] = &[
         drgn: DRGN_MILLION,
     },
 ];
+
+const DRGN_SEARCH: &str = "\
+for hit in prog.search_memory_word(prog.symbol('init_task').address):
+    print(hex(hit if isinstance(hit, int) else hit[0]))
+";
+
+const DRGN_SEARCH_TEXT: &str = "\
+for hit in prog.search_memory(b'Linux version 6'):
+    print(hex(hit))
+";
 
 const DRGN_MILLION: &str = "\
 from drgn import Object
@@ -133,7 +187,8 @@ pub(crate) fn main(args: BenchArgs) -> Result<()> {
     let dumps = Descriptor::all(&lab)?;
     let peers = if args.no_peers { None } else { Peers::find(&lab) };
     print_head(&args.runs, peers.as_ref());
-    for case in CASES {
+    let wanted = |case: &&Case| args.only.as_ref().is_none_or(|only| case.about.contains(only.as_str()));
+    for case in CASES.iter().filter(wanted) {
         let Some(dump) = dumps.iter().find(|dump| dump.name == case.dump) else {
             eprintln!("SKIPPED: {}: no dump {}: run `cargo xtask lab all`", case.about, case.dump);
             continue;
@@ -141,7 +196,10 @@ pub(crate) fn main(args: BenchArgs) -> Result<()> {
         let bench = Bench { lab: &lab, case, dump, runs: args.runs };
         let ours = bench.cost(|| bench.kdive(&kdive));
         let theirs: Vec<Option<Cost>> = match &peers {
-            Some(peers) => vec![bench.cost(|| bench.crash(peers)), bench.cost(|| bench.drgn(peers))],
+            Some(peers) => vec![
+                bench.cost(|| bench.crash(peers)),
+                if case.drgn.is_empty() { None } else { bench.cost(|| bench.drgn(peers)) },
+            ],
             None => vec![None, None],
         };
         print_row(case, ours.as_ref(), &theirs);
@@ -160,6 +218,8 @@ fn print_head(runs: &usize, peers: Option<&Peers>) {
 
 fn print_row(case: &Case, ours: Option<&Cost>, theirs: &[Option<Cost>]) {
     let cell = |cost: Option<&Cost>| match cost {
+        // Milliseconds count where there are few.
+        Some(cost) if cost.seconds < 0.1 => format!("{:.3} s, {:.0} MB", cost.seconds, cost.peak_mb),
         Some(cost) => format!("{:.2} s, {:.0} MB", cost.seconds, cost.peak_mb),
         None => "-".into(),
     };
