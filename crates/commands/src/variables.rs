@@ -9,6 +9,7 @@ use kdive_target::Kernel;
 use kdive_target::c::{Scope, Value, Variables};
 
 use crate::cx::Cx;
+use crate::frame;
 use crate::history::History;
 use crate::select;
 
@@ -43,14 +44,14 @@ impl<'c> SessionVariables<'c> {
         self.task.get_or_init(|| select::current(self.cx).ok()).as_ref()
     }
 
-    /// The registers of the current task's innermost frame, as far as they are known.
+    /// The registers of the selected frame, as far as they are known.
     fn register(&self, name: &str) -> Option<u64> {
         let usual = USUAL.iter().find(|(usual, _)| *usual == name).map(|(_, register)| *register);
         let register =
             usual.or_else(|| Register::ALL.iter().copied().find(|register| register.name() == name))?;
         let registers = self.registers.get_or_init(|| {
-            let frames = self.kernel.unwind_task(self.task()?.at).ok()?;
-            let frame = frames.frames.first()?;
+            let selected = frame::selected_frame(self.cx).ok()?;
+            let frame = selected.frame()?;
             let mut registers = frame.registers.clone();
             registers.set(Register::Rip, frame.ip.0);
             Some(registers)
