@@ -69,8 +69,8 @@ impl Query {
         let (first, last) = range(cx, args, area)?;
         let context = context(args)?;
         let (pattern, names, size) = pattern(cx, args)?;
-        // Numbers lie where they are aligned.
-        let first = first.next_multiple_of(pattern.alignment());
+        // Numbers lie where they are aligned; the one that the start lies in is searched, as crash does.
+        let first = first.saturating_sub(first % pattern.alignment());
         Ok(Self { area, first, last, pattern, names, size, context })
     }
 }
