@@ -263,7 +263,7 @@ impl Request {
         &self,
         cx: &mut Cx,
         layout: &Layout,
-        broken: Broken,
+        mut broken: Broken,
         entries: u64,
         out: &mut dyn Sink,
     ) -> Result<u64, CommandError> {
@@ -278,6 +278,8 @@ impl Request {
             return Ok(entries);
         }
         if let Some(lap) = lap {
+            // Where the walk noticed the loop says nothing; where the loop begins does.
+            broken = Broken::Cycle(lap.first);
             out.trailer(&Loop { length: lap.length, before: lap.before, first: lap.first }, &())?;
         }
         Err(match self.error(broken, "list entry") {

@@ -92,7 +92,7 @@ impl Chain<'_> {
         self
     }
 
-    /// Notices loops in constant memory. A loop is noticed late, after links of it were yielded again: see [`Lap::find`].
+    /// Notices loops in constant memory, and late: links of the loop are yielded again before that. See [`Lap::find`].
     #[must_use]
     pub fn remembering_one(mut self) -> Self {
         self.met = Met::One { link: VirtAddr(0), steps: 0, limit: 0 };

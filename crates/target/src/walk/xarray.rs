@@ -166,7 +166,7 @@ impl XEntry {
 
 /// The entries of a tree by ascending index.
 ///
-/// `head` is the tree's root entry (`xarray.xa_head`, `radix_tree_root.rnode`). A node that is missing costs its entries.
+/// `head` is the tree's root entry (`xarray.xa_head`, `radix_tree_root.rnode`). A missing node costs its entries.
 #[must_use]
 pub fn xarray(memory: &dyn VirtualMemory, layout: XArrayLayout, head: u64) -> XArray<'_> {
     XArray {
