@@ -30,6 +30,8 @@ pub(crate) struct Cli {
     pub(crate) silent: bool,
     /// Whether the start-up file is run.
     pub(crate) config: bool,
+    /// A start-up file of crash.
+    pub(crate) crashrc: Option<PathBuf>,
 }
 
 /// What to run on the opened dump.
@@ -72,6 +74,9 @@ struct Typed {
     /// Run the commands in a file, then exit
     #[arg(short = 'i', value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Run a start-up file of crash first; lines that mean nothing here are warned about and left out
+    #[arg(long, value_name = "FILE")]
+    crashrc: Option<PathBuf>,
     /// No banner and no notes about the dump
     #[arg(short, long)]
     silent: bool,
@@ -166,7 +171,15 @@ impl Cli {
         };
         // A subcommand is for scripts and for people in a hurry: the session's aliases have no part in it.
         let config = !shared.no_config && !matches!(job, Job::Words(_));
-        Ok(Self { open, job, json: shared.json, strict: shared.strict, silent: typed.silent, config })
+        Ok(Self {
+            open,
+            job,
+            json: shared.json,
+            strict: shared.strict,
+            silent: typed.silent,
+            config,
+            crashrc: typed.crashrc,
+        })
     }
 }
 
@@ -260,6 +273,13 @@ mod tests {
     fn without_commands_lines_come_from_standard_input() {
         let cli = parse("kdive -s --no-config vmcore").unwrap();
         assert!(matches!(cli.job, Job::Session) && cli.silent && !cli.config);
+    }
+
+    #[test]
+    fn a_start_up_file_of_crash_can_be_given() {
+        let cli = parse("kdive --crashrc .crashrc vmcore").unwrap();
+        assert_eq!(cli.crashrc, Some(PathBuf::from(".crashrc")));
+        assert!(cli.config && matches!(cli.job, Job::Session));
     }
 
     #[test]

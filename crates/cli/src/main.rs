@@ -56,6 +56,11 @@ fn main() -> ExitCode {
     {
         return Status::Done.into();
     }
+    if let Some(path) = &cli.crashrc
+        && runner.start_up(path) == Outcome::Quit
+    {
+        return Status::Done.into();
+    }
     let outcome = run(&cli, &mut runner, interactive);
     let strict_gaps = cli.strict && runner.had_gaps();
     match outcome {

@@ -102,6 +102,17 @@ impl Runner {
         }
     }
 
+    /// Runs a start-up file of crash. What fails in it is told and does not count: it was written for another program.
+    /// That it cannot be read does.
+    pub(crate) fn start_up(&mut self, path: &Path) -> Outcome {
+        let failed = self.failed;
+        let outcome = self.script(path);
+        if outcome != Outcome::Failed {
+            self.failed = failed;
+        }
+        outcome
+    }
+
     /// Runs one line.
     pub(crate) fn line(&mut self, text: &str) -> Outcome {
         match line::parse(text) {

@@ -107,6 +107,20 @@ fn exit_statuses_tell_what_happened() {
 }
 
 #[test]
+fn a_start_up_file_of_crash_runs_as_it_is() {
+    let directory = workspace();
+    let text = "# mine\nalias dl 'help set'\nset scroll off\nextend gcore.so\nset hex\n// the end\n";
+    fs::write(directory.path().join("crashrc"), text).unwrap();
+    let (status, stdout, stderr) =
+        run(directory.path(), &["--crashrc", "crashrc", "-c", "dl", "-c", "set radix", "vmcore"]);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stdout.contains("radix") && stdout.contains("16 (hex)"), "{stdout}");
+    assert!(stderr.contains("command not found: extend"), "{stderr}");
+    let (status, _, stderr) = run(directory.path(), &["--crashrc", "nothing", "-c", "help", "vmcore"]);
+    assert_eq!(status, 1, "{stderr}");
+}
+
+#[test]
 fn gaps_are_a_failure_only_when_asked() {
     let directory = workspace();
     // Without symbols there is no list of modules.

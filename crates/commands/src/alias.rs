@@ -37,6 +37,9 @@ static BUILTIN: &[(&str, &[&str])] = &[
     ("px", &["p", "-x"]),
     ("sf", &["set", "scroll", "off"]),
     ("sn", &["set", "scroll", "on"]),
+    // lcrash's.
+    ("symbol", &["sym"]),
+    ("walk", &["list"]),
 ];
 
 /// What an alias stands for: the user's meaning before the built-in one.

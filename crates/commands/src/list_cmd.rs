@@ -12,6 +12,7 @@ use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
 use crate::operand;
 use crate::sink::{Render, Sink, SinkExt};
+use crate::source_lines;
 use crate::structure::{self, Row, Shape};
 
 /// Walks linked lists.
@@ -19,7 +20,7 @@ pub(crate) static LIST: Command = Command {
     names: &["list"],
     group: Group::Memory,
     summary: "walk a linked list",
-    operands: "[offset | struct.member] start[:cpus]",
+    operands: "[offset | struct.member] start[:cpus] | *address | function | file:line",
     options: &[
         Opt::value("-o", "offset", "offset of the next pointer in each structure: bytes, or struct.member"),
         Opt::value("-e", "end", "end before the link at this address, as well as at null"),
@@ -37,6 +38,7 @@ pub(crate) static LIST: Command = Command {
             "offset",
             "with -h: offset of the list's head in the start, where it is another structure",
         ),
+        Opt::value("--src", "directory", "for source lines: where the kernel's source tree is"),
     ],
     help: include_str!("list_cmd.md"),
     run: Run::Once(list),
@@ -125,8 +127,11 @@ impl Render for Loop {
 }
 
 fn list(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
-    if let Some(place) = source_place(cx, args) {
-        return source_lines(place);
+    if let [word] = args.operands.as_slice()
+        && (args.is_plain() || args.has("--src"))
+        && source_lines::wants(cx, word)
+    {
+        return source_lines::list(cx, word, args.value("--src"), out);
     }
     let (request, start) = Request::parse(cx, args)?;
     let (start, cpus) = operand::processors(cx, NAME, &start)?;
@@ -142,26 +147,6 @@ fn list(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError
         entries = entries.saturating_add(request.walk(cx, start, out)?);
     }
     Ok(out.trailer(&Summary { entries }, &())?)
-}
-
-/// The place whose source lines are asked for, as gdb's `list` does: a function or `*address`, and nothing else.
-fn source_place<'a>(cx: &Cx, args: &'a Args) -> Option<&'a str> {
-    let [word] = args.operands.as_slice() else { return None };
-    let is_code = || {
-        let symbols = cx.kernel.symbols().ok()?;
-        let kind = symbols.by_name(word).first()?.kind.letter();
-        matches!(kind, 'T' | 't' | 'W' | 'w').then_some(())
-    };
-    let asked = args.is_plain() && (word.starts_with('*') || is_code().is_some());
-    asked.then_some(word)
-}
-
-/// Where the listing of source lines is to be hooked in.
-fn source_lines(place: &str) -> Result<(), CommandError> {
-    Err(CommandError::NotFound {
-        what: format!("{NAME}: {place}: source lines are not shown yet"),
-        hint: Some("`sym` tells the file and line of an address".into()),
-    })
 }
 
 impl Request {

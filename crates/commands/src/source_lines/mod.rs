@@ -70,7 +70,6 @@ pub(crate) fn required(cx: &Cx, command: &str, at: VirtAddr) -> Result<SourcePla
 }
 
 /// Whether an operand of `list` asks for source: `*ADDRESS`, `FILE:LINE`, or a function.
-#[allow(dead_code)] // `list` calls it.
 pub(crate) fn wants(cx: &Cx, word: &str) -> bool {
     word.starts_with('*') || file_and_line(word).is_some() || function(cx, word).is_some()
 }

@@ -153,18 +153,22 @@ fn unread(cx: &mut Cx, missing: Missing, nothing: bool) -> Result<(), CommandErr
     Ok(())
 }
 
-/// What gdb shows of a string at most (`print characters`); the rest follows as another one.
-const LONGEST_STRING: usize = 200;
+/// The longest text in a line until `set print_max` says otherwise; the rest follows as another one.
+const LONGEST_STRING: usize = 256;
+/// The longest that it can say.
+const MOST_BYTES: usize = 1 << 16;
 
 fn strings(cx: &mut Cx, at: VirtAddr, format: Format, out: &mut dyn Sink) -> Result<VirtAddr, CommandError> {
     if format.size != 1 {
         return Err(UsageError::new("x", "only strings of bytes are shown: x/s").into());
     }
     let space = Which::ByAddress.open(cx, "x", at.0)?;
+    let print_max = cx.settings.variables.get("print_max").and_then(|text| text.parse().ok());
+    let longest = print_max.unwrap_or(LONGEST_STRING).clamp(1, MOST_BYTES);
     let mut at = at;
     for number in 0..format.count.max(0) {
         cx.cancel.check()?;
-        let (text, next, missing) = string(space.memory(), at);
+        let (text, next, missing) = string(space.memory(), at, longest);
         if let Some(missing) = missing {
             unread(cx, missing, number == 0)?;
             break;
@@ -176,8 +180,8 @@ fn strings(cx: &mut Cx, at: VirtAddr, format: Format, out: &mut dyn Sink) -> Res
 }
 
 /// The text at an address between quotes, and the address behind it.
-fn string(memory: &dyn VirtualMemory, at: VirtAddr) -> (String, VirtAddr, Option<Missing>) {
-    let mut bytes = [0; LONGEST_STRING];
+fn string(memory: &dyn VirtualMemory, at: VirtAddr, longest: usize) -> (String, VirtAddr, Option<Missing>) {
+    let mut bytes = vec![0; longest];
     let (read, missing) = memory.read(at, &mut bytes);
     let read = bytes.get(..read).unwrap_or_default();
     let end = read.iter().position(|&byte| byte == 0);
@@ -262,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn strings_end_at_nul_or_at_gdbs_limit() {
+    fn strings_end_at_nul_or_at_the_limit() {
         let memory = Text(b"f\x0f\x1f\0\"x\"\n\0".to_vec());
-        assert_eq!(string(&memory, VirtAddr(0)), ("\"f\\017\\037\"".to_owned(), VirtAddr(4), None));
-        assert_eq!(string(&memory, VirtAddr(4)).0, "\"\\\"x\\\"\\n\"");
-        assert!(string(&memory, VirtAddr(9)).2.is_some());
-        let (text, next, missing) = string(&Text(vec![b'a'; 300]), VirtAddr(0));
+        assert_eq!(string(&memory, VirtAddr(0), 9), ("\"f\\017\\037\"".to_owned(), VirtAddr(4), None));
+        assert_eq!(string(&memory, VirtAddr(4), 200).0, "\"\\\"x\\\"\\n\"");
+        assert!(string(&memory, VirtAddr(9), 200).2.is_some());
+        let (text, next, missing) = string(&Text(vec![b'a'; 300]), VirtAddr(0), 200);
         assert!(text.ends_with("a\"...") && next == VirtAddr(200) && missing.is_none());
     }
 }

@@ -87,7 +87,9 @@ impl Rows {
             let row = Row { address, file: small(row.file_index()), line, column, statement };
             match table.rows.get_mut(first..).and_then(<[Row]>::last_mut) {
                 // Of several rows for one address the last one counts: those before it cover no byte.
-                Some(last) if last.address == address => *last = row,
+                Some(last) if last.address == address => {
+                    *last = Row { statement: row.statement || last.statement, ..row };
+                }
                 _ => table.rows.push(row),
             }
         }
