@@ -29,6 +29,7 @@ static BUILTIN: &[(&str, &[&str])] = &[
     ("dec", &["set", "radix", "10"]),
     ("dmesg", &["log"]),
     ("for", &["foreach"]),
+    ("g", &["gdb"]),
     ("hex", &["set", "radix", "16"]),
     ("last", &["ps", "-l"]),
     ("lsmod", &["mod"]),
@@ -38,6 +39,8 @@ static BUILTIN: &[(&str, &[&str])] = &[
     ("sf", &["set", "scroll", "off"]),
     ("sn", &["set", "scroll", "on"]),
     // lcrash's.
+    ("base", &["eval"]),
+    ("dump", &["rd"]),
     ("symbol", &["sym"]),
     ("walk", &["list"]),
 ];

@@ -7,7 +7,7 @@ use std::fmt;
 
 use kdive_base::{Missing, VirtAddr, VirtualMemory};
 use kdive_target::Lacks;
-use kdive_target::c::{EvalError, Scope};
+use kdive_target::c::EvalError;
 use serde::Serialize;
 
 use crate::args::{Args, Opt, UsageError};
@@ -16,6 +16,7 @@ use crate::cx::Cx;
 use crate::memory::Which;
 use crate::operand;
 use crate::sink::{Render, Sink, SinkExt};
+use crate::variables::SessionVariables;
 pub(crate) use format::Format;
 use format::Shape;
 
@@ -60,7 +61,8 @@ fn x(cx: &mut Cx, args: &Args, expression: &str, out: &mut dyn Sink) -> Result<(
 
 /// An expression, or what other commands take for an address.
 fn address(cx: &Cx, expression: &str) -> Result<VirtAddr, CommandError> {
-    let scope = Scope::global(&cx.kernel);
+    let variables = SessionVariables::new(cx);
+    let scope = variables.scope();
     let symbol = || cx.kernel.symbols().is_ok_and(|symbols| !symbols.by_name(expression).is_empty());
     let guessed = || cx.kernel.evaluate(expression, &scope).is_ok_and(|found| found.guessed.is_some());
     // Of a variable whose type is not known the place is meant: its value would be a guess.
