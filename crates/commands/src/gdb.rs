@@ -12,7 +12,7 @@ use crate::source_lines;
 pub(crate) static GDB: Command = Command {
     names: &["gdb"],
     group: Group::Memory,
-    summary: "gdb's commands that kdive has: list, x, p, ptype, whatis, info, disassemble...",
+    summary: "gdb's commands that kdive has: list, x, p, ptype, whatis, info, disassemble",
     operands: "command...",
     options: &[],
     help: include_str!("gdb.md"),
