@@ -1,6 +1,6 @@
 //! AT&T syntax, as binutils and with it gdb and crash write it.
 
-use iced_x86::{Formatter as _, GasFormatter, Mnemonic, Register};
+use iced_x86::{Formatter as _, GasFormatter, Register};
 
 use super::{Piece, Pieces, Spelling};
 
@@ -24,9 +24,8 @@ pub(super) fn prepare(gas: &mut GasFormatter, decoded: &iced_x86::Instruction) {
     // A displacement of zero that is encoded is shown; a scale only where there is something to scale.
     options.set_show_zero_displacements(decoded.memory_displ_size() != 0);
     options.set_always_show_scale(decoded.memory_index() != Register::None);
-    let compares =
-        matches!(decoded.mnemonic(), Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsd | Mnemonic::Cmpsq);
-    options.set_always_show_segment_register(compares);
+    // crash's gdb names the segments that string instructions use; newer binutils do not.
+    options.set_always_show_segment_register(decoded.is_string_instruction());
 }
 
 pub(super) fn finish(spelling: &Spelling<'_>, output: &mut Pieces) {

@@ -26,7 +26,7 @@ fn text_is_that_of_binutils() {
         (&[0xec], "in     (%dx),%al", "in     al,dx"),
         (&[0xff, 0x73, 0x40], "push   0x40(%rbx)", "push   QWORD PTR [rbx+0x40]"),
         (&[0xf0, 0xff, 0x45, 0x44], "lock incl 0x44(%rbp)", "lock inc DWORD PTR [rbp+0x44]"),
-        (&[0xf3, 0x48, 0xab], "rep stos %rax,(%rdi)", "rep stos QWORD PTR [rdi],rax"),
+        (&[0xf3, 0x48, 0xab], "rep stos %rax,%es:(%rdi)", "rep stos QWORD PTR [rdi],rax"),
     ] {
         assert_eq!(
             (text(bytes, Syntax::Att), text(bytes, Syntax::Intel)),
