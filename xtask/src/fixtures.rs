@@ -66,6 +66,9 @@ fn trim(dump: &Path, out: &Path, form: Form, all: bool, hidden: bool) -> anyhow:
     Ok(())
 }
 
+/// The line of `tests/commands.txt` behind which command lines read all of memory: no page would be left out for them.
+const UNTRIMMED: &str = "# Not for trimming";
+
 /// Runs every command line of `tests/commands.txt` and returns the pages they read; with `hidden`, also without each name
 /// that a command asks for, since other ways to the same thing read other pages.
 fn touched_pages(opened: &Opened, hidden: bool) -> anyhow::Result<Arc<Recorder>> {
@@ -74,7 +77,8 @@ fn touched_pages(opened: &Opened, hidden: bool) -> anyhow::Result<Arc<Recorder>>
     let kernel = Kernel::open(watched, OpenOptions::default(), Arc::new(()))?;
     let commands = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/commands.txt");
     let text = std::fs::read_to_string(commands)?;
-    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let trimming = text.split(UNTRIMMED).next().unwrap_or_default();
+    let lines: Vec<&str> = trimming.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     lines.par_iter().for_each(|line| {
         let watching = kernel.hiding(Hidden::watching());
         if let Err(error) = run(&watching, line) {
