@@ -210,7 +210,9 @@ impl Run<'_> {
             let (inside, outside) = self.place("crash", "the script");
             std::fs::write(outside, script)?;
             let dump = self.dump.files.first().context("a dump without files")?;
-            run::output(&mut self.peers.crash(self.lab, &inside, &self.dump.vmlinux, dump))?;
+            // Its exit status tells nothing: a command line without an answer is found below.
+            let mut command = self.peers.crash(self.lab, &inside, &self.dump.vmlinux, dump);
+            command.output().with_context(|| run::describe(&command))?;
         }
         self.answers("crash", lines)
     }

@@ -44,7 +44,8 @@ impl Peers {
 
     /// A command inside, where the lab is mounted for as long as it runs.
     pub(crate) fn command(&self, lab: &Lab, program: &str, args: &[String]) -> Command {
-        let script = "mkdir -p \"$1$2\" && mount --bind \"$0\" \"$1$2\" && root=$1 && shift 2 && exec chroot \"$root\" \"$@\"";
+        let script = "mkdir -p \"$1$2\" && mount --bind \"$0\" \"$1$2\" && mount -t proc proc \"$1/proc\" && \
+                      root=$1 && shift 2 && exec chroot \"$root\" \"$@\"";
         let mut command = run::command("unshare", ["--mount", "sh", "-c", script]);
         command.arg(lab.dir()).arg(&self.root).args([INSIDE, program]).args(args);
         command
