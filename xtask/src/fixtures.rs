@@ -78,7 +78,8 @@ fn touched_pages(opened: &Opened, hidden: bool) -> anyhow::Result<Arc<Recorder>>
     let commands = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/commands.txt");
     let text = std::fs::read_to_string(commands)?;
     let trimming = text.split(UNTRIMMED).next().unwrap_or_default();
-    let lines: Vec<&str> = trimming.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let lines: Vec<&str> =
+        trimming.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     lines.par_iter().for_each(|line| {
         let watching = kernel.hiding(Hidden::watching());
         if let Err(error) = run(&watching, line) {
