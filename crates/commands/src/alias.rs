@@ -37,6 +37,7 @@ static BUILTIN: &[(&str, &[&str])] = &[
     ("pd", &["p", "-d"]),
     ("px", &["p", "-x"]),
     ("sf", &["set", "scroll", "off"]),
+    ("size", &["*"]),
     ("sn", &["set", "scroll", "on"]),
     // lcrash's.
     ("base", &["eval"]),

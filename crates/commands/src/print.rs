@@ -63,9 +63,13 @@ impl Render for Printed {
             (None, _) => {}
         }
         write!(out, "${} = ", self.number)?;
-        // What begins with a brace and is no record starts on a line of its own behind a name.
-        let braced = matches!(self.value.node, Node::Array(_) | Node::Function(_));
-        if braced && !style.array_lines && self.symbol.is_some() && self.cpu.is_none() {
+        // A function, and an array behind a name, starts on a line of its own.
+        let braced = match self.value.node {
+            Node::Function(_) => true,
+            Node::Array(_) => self.symbol.is_some() && self.cpu.is_none(),
+            _ => false,
+        };
+        if braced && !style.array_lines {
             out.write_str("\n ")?;
         }
         writeln!(out, "{}", self.value.text(style))
@@ -107,7 +111,8 @@ fn print(cx: &mut Cx, args: &Args, text: &str, out: &mut dyn Sink) -> Result<(),
         kernel.evaluate(&name, &scope)?
     };
     let memory = user.as_ref().map_or_else(|| kernel.memory(), Space::memory);
-    let symbol = named(cx, &name);
+    // crash leaves `p/x` to gdb, which knows no names before values.
+    let symbol = named(cx, &name).filter(|_| style.format.is_none());
     let Some(cpus) = cpus else {
         if symbol.as_deref() == Some(name.as_str())
             && let Some(at) = per_cpu(cx, &found.value)

@@ -1,7 +1,7 @@
 //! `cargo xtask diff`: the same command lines through kdive and crash on the same dumps, compared line by line.
 //!
 //! `tests/diff.txt` lists the command lines. Both read the same dump, so nothing moves and nothing is normalised but
-//! trailing blanks. A line that is known to differ says where `docs/differences.md` explains it; any other difference is
+//! trailing blanks and the numbers of `p`'s history, which count what was asked before. A line that is known to differ says where `docs/differences.md` explains it; any other difference is
 //! a failure. crash is slow: its answers are kept in the lab's directory and asked for anew only when they are not there.
 
 use std::collections::BTreeSet;
@@ -237,7 +237,7 @@ impl Run<'_> {
         let answer = |line: &String| {
             let path = self.place(who, line).1;
             let bytes = std::fs::read(&path).with_context(|| format!("{who} gave no answer to: {line}"))?;
-            Ok(without_trailing_blanks(&String::from_utf8_lossy(&bytes)))
+            Ok(comparable(&String::from_utf8_lossy(&bytes)))
         };
         lines.iter().map(answer).collect()
     }
@@ -246,8 +246,19 @@ impl Run<'_> {
 /// Lines of one command's difference that are shown.
 const MOST_SHOWN: usize = 24;
 
-fn without_trailing_blanks(text: &str) -> String {
-    text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+/// Without blanks at the ends of lines, and with `$ =` for `$7 =`.
+fn comparable(text: &str) -> String {
+    text.lines().map(|line| without_number(line.trim_end()) + "\n").collect()
+}
+
+fn without_number(line: &str) -> String {
+    let numbered = || {
+        let (before, rest) = line.split_once('$')?;
+        let after = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        let is_number = after.len() < rest.len() && after.starts_with(" =");
+        (is_number && (before.is_empty() || before.ends_with(" = "))).then(|| format!("{before}${after}"))
+    };
+    numbered().unwrap_or_else(|| line.to_owned())
 }
 
 #[cfg(test)]
@@ -265,7 +276,9 @@ mod tests {
     }
 
     #[test]
-    fn blanks_at_the_end_of_lines_do_not_count() {
-        assert_eq!(without_trailing_blanks("a  \n\n b\t"), "a\n\n b\n");
+    fn blanks_at_the_end_of_lines_and_numbers_of_the_history_do_not_count() {
+        assert_eq!(comparable("a  \n\n b\t"), "a\n\n b\n");
+        assert_eq!(comparable("$12 = 3\njiffies = $3 =\n"), "$ = 3\njiffies = $ =\n");
+        assert_eq!(comparable("mov $4 = x\n$x\n"), "mov $4 = x\n$x\n");
     }
 }

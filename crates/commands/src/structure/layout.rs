@@ -1,5 +1,6 @@
 //! The layout of a type: its declaration, with offsets or the addresses of members.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use kdive_base::VirtAddr;
@@ -203,7 +204,8 @@ fn named_value((name, value): &(Box<str>, i128)) -> Option<(String, i64)> {
     Some((kdive_base::printable(name.as_bytes()), i64::try_from(*value).ok()?))
 }
 
-/// Which lines lie inside a named member: crash shows no offsets there.
+/// Which lines lie inside a named member: crash shows no offsets there, except those of a group that has an anonymous twin
+/// at the same place, as `struct_group()` makes them.
 fn inside_named(lines: &[Line]) -> Vec<bool> {
     let mut inside = vec![false; lines.len()];
     for (end, line) in lines.iter().enumerate() {
@@ -216,6 +218,19 @@ fn inside_named(lines: &[Line]) -> Vec<bool> {
         if let Some(lines) = inside.get_mut(start..end) {
             lines.fill(true);
         }
+    }
+    let place = |line: &Line| {
+        let member = line.member.as_ref()?;
+        Some((member.name.clone()?, member.bit_offset))
+    };
+    let outside: BTreeSet<_> = lines
+        .iter()
+        .zip(&inside)
+        .filter(|(_, inside)| !**inside)
+        .filter_map(|(line, _)| place(line))
+        .collect();
+    for (line, inside) in lines.iter().zip(&mut inside) {
+        *inside = *inside && place(line).is_none_or(|place| !outside.contains(&place));
     }
     inside
 }

@@ -27,10 +27,11 @@ struct Row {
 }
 
 impl Render for Row {
-    type View = ();
+    /// Width of the sizes.
+    type View = usize;
 
-    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "{:>4}  {}", self.size, self.name)?;
+    fn render(&self, width: &usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        write!(out, "{:>width$}  {}", self.size, self.name)?;
         match &self.module {
             Some(module) => writeln!(out, " [{module}]"),
             None => writeln!(out),
@@ -63,8 +64,10 @@ pub(super) fn list(
     if rows.is_empty() {
         return Err(CommandError::not_found("whatis: no type is like that"));
     }
-    out.heading("SIZE  TYPE\n")?;
-    rows.iter().try_for_each(|row| Ok(out.row(row, &())?))
+    let widest = rows.last().map_or(0, |row| row.size.to_string().len());
+    let width = widest.max("SIZE".len());
+    out.heading(&format!("{:>width$}  TYPE\n", "SIZE"))?;
+    rows.iter().try_for_each(|row| Ok(out.row(row, &width)?))
 }
 
 /// `192`, `0xc0`, `100-200`.
@@ -200,7 +203,7 @@ mod tests {
         let row = |size, module: Option<&str>| {
             let mut text = String::new();
             let row = Row { size, name: "futex_q".into(), module: module.map(str::to_owned) };
-            row.render(&(), &mut text).unwrap();
+            row.render(&4, &mut text).unwrap();
             text
         };
         assert_eq!(row(128, None), " 128  futex_q\n");
