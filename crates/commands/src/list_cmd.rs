@@ -25,7 +25,7 @@ pub(crate) static LIST: Command = Command {
         Opt::value("-o", "offset", "offset of the next pointer in each structure: bytes, or struct.member"),
         Opt::value("-e", "end", "end before the link at this address, as well as at null"),
         Opt::value("-s", "struct[.member,...]", "show this structure, or members of it, at each address"),
-        Opt::value("-S", "struct[.member,...]", "the same: crash's fast form"),
+        Opt::value("-S", "struct[.member,...]", "the same without commas, and text up to its zero"),
         Opt::value("-l", "offset", "with -s: the start is a list_head at this offset in the structure"),
         Opt::flag("-x", "show integers in hexadecimal"),
         Opt::flag("-d", "show integers in decimal"),

@@ -110,7 +110,7 @@ pub(super) fn show(
         let value = kernel.shown(types, memory, &member.value(place.at), style);
         note(cx, &value, &what, place.at);
         let target = target(cx, types, memory, member, &value, style);
-        let part = Part::member(member, value.clone());
+        let part = Part::member(member, value.clone(), false);
         members.push(One { name: member.path.clone(), value, target, part });
     }
     let followed = Followed { address: place.at, cpu: place.cpu, name: shape.name.clone(), whole, members };

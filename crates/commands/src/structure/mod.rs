@@ -94,7 +94,9 @@ pub(crate) fn shapes(cx: &Cx, command: &str, args: &Args) -> Result<Vec<Shape>, 
     if args.has("-x") && args.has("-d") {
         return Err(UsageError::new(command, "-d and -x are mutually exclusive").into());
     }
-    args.values(&["-s", "-S"]).map(|text| Shape::parse(cx, command, ANY, text)).collect()
+    let bare = args.has("-S");
+    let parse = |text| Ok(Shape { bare, ..Shape::parse(cx, command, ANY, text)? });
+    args.values(&["-s", "-S"]).map(parse).collect()
 }
 
 /// The records of all these shapes at an address.

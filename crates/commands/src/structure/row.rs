@@ -40,9 +40,10 @@ impl Part {
         Self { path: None, level: 0, comma: false, shown }
     }
 
-    pub(super) fn member(member: &Chosen, shown: Shown) -> Self {
+    /// A member; `bare` without the comma.
+    pub(super) fn member(member: &Chosen, shown: Shown, bare: bool) -> Self {
         let level = member.nested.saturating_add(1);
-        Self { path: Some(member.path.clone()), level, comma: !member.last, shown }
+        Self { path: Some(member.path.clone()), level, comma: !member.last && !bare, shown }
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Shape {
     pub(crate) name: String,
     /// The members, in the order in which they were typed.
     pub(crate) members: Vec<Chosen>,
+    /// Members without commas, and text up to its zero: crash's `-S`.
+    pub(crate) bare: bool,
 }
 
 /// A member that was named.
@@ -63,7 +65,7 @@ impl Shape {
         };
         let choose = |path: &&str| choose(command, types, of, &record, path);
         let members = members.iter().map(choose).collect::<Result<_, _>>()?;
-        Ok(Self { of, bytes: record.bytes, name: types.name_of(of), members })
+        Ok(Self { of, bytes: record.bytes, name: types.name_of(of), members, bare: false })
     }
 
     /// The types among which this one is found.
@@ -87,6 +89,7 @@ impl Shape {
     ) -> Result<Row, CommandError> {
         let kernel = cx.kernel.clone();
         let types = self.types(&kernel)?;
+        let style = &Style { null_stop: style.null_stop || self.bare, ..*style };
         let mut show = |value: &Value, what: &str| {
             let shown = kernel.shown(types, memory, value, style);
             note(cx, &shown, what, at);
@@ -99,7 +102,7 @@ impl Shape {
                 .iter()
                 .map(|member| {
                     let shown = show(&member.value(at), &format!("{}.{}", self.name, member.path));
-                    Part::member(member, shown)
+                    Part::member(member, shown, self.bare)
                 })
                 .collect(),
         };

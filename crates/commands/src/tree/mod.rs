@@ -30,7 +30,7 @@ pub(crate) static TREE: Command = Command {
         Opt::value("-r", "offset", "offset of the tree's root in the start: bytes, or struct.member"),
         Opt::value("-o", "offset", "red-black trees: offset of the rb_node in each structure"),
         Opt::value("-s", "struct[.member,...]", "show this structure, or members of it, at each address"),
-        Opt::value("-S", "struct[.member,...]", "the same: crash's fast form"),
+        Opt::value("-S", "struct[.member,...]", "the same without commas, and text up to its zero"),
         Opt::flag("-l", "red-black trees: by key, from left to right; else from the root down"),
         Opt::flag("-p", "show where each entry hangs"),
         Opt::flag("-v", "maple trees: show each node with all that it holds"),
