@@ -1,8 +1,9 @@
 //! `cargo xtask diff`: the same command lines through kdive and crash on the same dumps, compared line by line.
 //!
 //! `tests/diff.txt` lists the command lines. Both read the same dump, so nothing moves and nothing is normalised but
-//! trailing blanks and the numbers of `p`'s history, which count what was asked before. A line that is known to differ says where `docs/differences.md` explains it; any other difference is
-//! a failure. crash is slow: its answers are kept in the lab's directory and asked for anew only when they are not there.
+//! trailing blanks and the numbers of `p`'s history, which count what was asked before. A line that is known to differ
+//! says where `docs/differences.md` explains it; any other difference is a failure. crash is slow: its answers are kept
+//! in the lab's directory and asked for anew only when they are not there.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
@@ -64,7 +65,7 @@ impl Asked {
 
     /// The command and its options without their values: what counts as a pair.
     fn pair(&self) -> String {
-        let mut words = self.line.split_whitespace();
+        let mut words = self.line.rsplit(THEN).next().unwrap_or_default().split_whitespace();
         let command = words.next().unwrap_or_default();
         let options: BTreeSet<&str> =
             words.filter(|word| word.starts_with('-') && !word.starts_with("-0x")).collect();
@@ -204,7 +205,7 @@ impl Run<'_> {
             for line in &new {
                 let (inside, outside) = self.place("crash", line);
                 run::make_dir(outside.parent().context("a file without a directory")?)?;
-                script += &format!("{line} > {}\n", Peers::inside(&inside));
+                script += &scripted(line, &Peers::inside(&inside));
             }
             script += "exit\n";
             let (inside, outside) = self.place("crash", "the script");
@@ -223,7 +224,7 @@ impl Run<'_> {
         for line in lines {
             let outside = self.place("kdive", line).1;
             run::make_dir(outside.parent().context("a file without a directory")?)?;
-            script += &format!("{line} > {}\n", outside.display());
+            script += &scripted(line, &outside.display().to_string());
         }
         let file = self.place("kdive", "the script").1;
         std::fs::write(&file, script)?;
@@ -245,6 +246,17 @@ impl Run<'_> {
 
 /// Lines of one command's difference that are shown.
 const MOST_SHOWN: usize = 24;
+
+/// What stands between the choice of a task and the command that is about it: `set 1 ; rd -u 400000`.
+const THEN: &str = " ; ";
+
+/// A command line whose answer goes to a file, with the idle task chosen again behind it.
+fn scripted(line: &str, file: &str) -> String {
+    match line.rsplit_once(THEN) {
+        Some((before, line)) => format!("{before}\n{line} > {file}\nset 0\n"),
+        None => format!("{line} > {file}\n"),
+    }
+}
 
 /// Without blanks at the ends of lines, and with `$ =` for `$7 =`.
 fn comparable(text: &str) -> String {
@@ -273,6 +285,13 @@ mod tests {
         assert_eq!(list[0].pair(), "rd -x");
         assert_eq!(list[1].line, "rd -u 0");
         assert_eq!(list[1].known.as_deref(), Some("Missing words"));
+    }
+
+    #[test]
+    fn a_task_is_chosen_for_one_command() {
+        let list = Asked::list("set 1 ; rd -u 400000 4");
+        assert_eq!(list[0].pair(), "rd -u");
+        assert_eq!(scripted(&list[0].line, "f"), "set 1\nrd -u 400000 4 > f\nset 0\n");
     }
 
     #[test]
