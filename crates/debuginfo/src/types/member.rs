@@ -1,5 +1,7 @@
 //! From a record and a path such as `a.b[2].c` to an offset and a type.
 
+use rustc_hash::FxHashSet;
+
 use super::{DEEPEST, Record, Type, TypeId, Types};
 
 /// Where a member lies in its record.
@@ -97,7 +99,7 @@ impl Types {
 
     fn step_member(&self, here: &MemberAt, name: &str, walked: &str) -> Result<MemberAt, MemberError> {
         match self.stripped(here.of).as_deref() {
-            Some(Type::Record(record)) => self.member_of(record, name, 0).ok_or_else(|| {
+            Some(Type::Record(record)) => self.member_of(record, name, 0, &mut FxHashSet::default()).ok_or_else(|| {
                 MemberError::NoMember { record: self.name_of(self.strip(here.of)), member: name.to_owned() }
             }),
             Some(Type::Declaration { .. }) | None => {
@@ -122,7 +124,14 @@ impl Types {
     }
 
     /// A direct member by name, or one of an anonymous record inside. The first one wins, as compilers forbid others.
-    fn member_of(&self, record: &Record, name: &str, depth: usize) -> Option<MemberAt> {
+    /// `searched` are the anonymous records that do not have it: damaged types can hold one another any number of times.
+    fn member_of(
+        &self,
+        record: &Record,
+        name: &str,
+        depth: usize,
+        searched: &mut FxHashSet<TypeId>,
+    ) -> Option<MemberAt> {
         let named = record.members.iter().find(|member| member.name.as_deref() == Some(name));
         if let Some(member) = named {
             return Some(MemberAt {
@@ -135,9 +144,12 @@ impl Types {
             return None;
         }
         record.members.iter().filter(|member| member.name.is_none()).find_map(|member| {
-            let inner = self.stripped(member.of)?;
-            let Type::Record(inner) = &*inner else { return None };
-            let found = self.member_of(inner, name, depth.saturating_add(1))?;
+            let inner = self.strip(member.of);
+            if !searched.insert(inner) {
+                return None;
+            }
+            let Type::Record(inner) = &*self.get(inner)? else { return None };
+            let found = self.member_of(inner, name, depth.saturating_add(1), searched)?;
             Some(MemberAt { bit_offset: member.bit_offset.checked_add(found.bit_offset)?, ..found })
         })
     }

@@ -253,3 +253,18 @@ fn cycles_and_dangling_references_end() {
     assert_eq!(types.size_of(id(0, 6)), None, "too large to be true");
     assert_eq!(types.name_of(id(0, 5)), "<damaged type> *");
 }
+
+#[test]
+fn records_that_hold_each_other_are_searched_once() {
+    // Each holds the next one twice without a name: by paths these are 2^60 records.
+    let member = |index| Member { name: None, of: id(0, index), bit_offset: 0, bit_size: None };
+    let record = |index: u32| {
+        let name = (index == 0).then(|| "first".into());
+        let members = vec![member((index + 1) % 60), member((index + 1) % 60)];
+        Type::Record(Record { kind: RecordKind::Struct, name, bytes: 8, members })
+    };
+    let types =
+        Types::new(8).with(|number| List { number, module: None, types: (0..60).map(record).collect() });
+    let first = types.find(Tag::Struct, "first").unwrap();
+    assert!(matches!(types.member(first, "absent"), Err(MemberError::NoMember { .. })));
+}
