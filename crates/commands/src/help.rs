@@ -86,7 +86,7 @@ struct Entry(&'static Command);
 impl Render for Entry {
     type View = ();
     fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
-        writeln!(out, "  {:<10}{}", self.0.name(), self.0.summary)
+        writeln!(out, "  {:<13}{}", self.0.name(), self.0.summary)
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
         listing(&mut text).unwrap();
         let text = String::from_utf8(text.finish().unwrap()).unwrap();
         for command in COMMANDS {
-            let line = format!("  {:<10}{}\n", command.name(), command.summary);
+            let line = format!("  {:<13}{}\n", command.name(), command.summary);
             assert!(text.contains(&line), "{line} is not in\n{text}");
         }
     }
