@@ -134,13 +134,13 @@ fn gaps_are_a_failure_only_when_asked() {
 #[test]
 fn lines_come_from_options_files_and_standard_input() {
     let directory = workspace();
-    fs::write(directory.path().join("commands"), "# a comment\nalias x help\nalias x\n").unwrap();
-    let expected = "ORIGIN   ALIAS      COMMAND\nsession  x          help\n";
+    fs::write(directory.path().join("commands"), "# a comment\nalias h help\nalias h\n").unwrap();
+    let expected = "ORIGIN   ALIAS      COMMAND\nsession  h          help\n";
     for (arguments, input) in [
         (&["-i", "commands", "vmcore"][..], ""),
         (&["-c", "< commands", "vmcore"], ""),
-        (&["-c", "alias x help", "-c", "alias x", "vmcore"], ""),
-        (&["vmcore"], "alias x help\nalias x\nexit\nnonsense\n"),
+        (&["-c", "alias h help", "-c", "alias h", "vmcore"], ""),
+        (&["vmcore"], "alias h help\nalias h\nexit\nnonsense\n"),
     ] {
         let (status, stdout, stderr) = run_with_input(directory.path(), arguments, input);
         assert_eq!((status, stdout.as_str()), (0, expected), "{arguments:?}: {stderr}");
