@@ -117,7 +117,7 @@ impl Suite {
 
     /// A command to run inside, with `/proc` there for as long as it runs: objtool of 7.2 asks it for its stack's limit.
     pub(crate) fn command(&self, program: &str, args: &[&str]) -> Command {
-        let script = "mount -t proc proc \"$0/proc\" && exec chroot \"$0\" \"$@\"";
+        let script = "mount -t proc proc \"$0/proc\"; exec chroot \"$0\" \"$@\"";
         let mut command = run::command("unshare", ["--mount", "sh", "-c", script]);
         command.arg(&self.root).arg(program).args(args);
         command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
