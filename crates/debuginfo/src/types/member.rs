@@ -99,9 +99,12 @@ impl Types {
 
     fn step_member(&self, here: &MemberAt, name: &str, walked: &str) -> Result<MemberAt, MemberError> {
         match self.stripped(here.of).as_deref() {
-            Some(Type::Record(record)) => self.member_of(record, name, 0, &mut FxHashSet::default()).ok_or_else(|| {
-                MemberError::NoMember { record: self.name_of(self.strip(here.of)), member: name.to_owned() }
-            }),
+            Some(Type::Record(record)) => self
+                .member_of(record, name, 0, &mut FxHashSet::default())
+                .ok_or_else(|| MemberError::NoMember {
+                    record: self.name_of(self.strip(here.of)),
+                    member: name.to_owned(),
+                }),
             Some(Type::Declaration { .. }) | None => {
                 Err(MemberError::Incomplete { record: self.name_of(here.of) })
             }
