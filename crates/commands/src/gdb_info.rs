@@ -95,6 +95,7 @@ fn symbol(cx: &mut Cx, operand: &str, out: &mut dyn Sink) -> Result<(), CommandE
 }
 
 /// A line and its code.
+#[cfg(feature = "dwarf")]
 #[derive(Serialize)]
 struct LineAt {
     file: String,
@@ -107,6 +108,7 @@ struct LineAt {
     end_symbol: Option<String>,
 }
 
+#[cfg(feature = "dwarf")]
 impl Render for LineAt {
     type View = ();
 

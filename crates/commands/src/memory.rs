@@ -12,9 +12,6 @@
 //! [`Space::memory`] is a [`VirtualMemory`] for physical memory and the file too, so code that reads does not ask what it
 //! reads. `Scope { memory: space.memory(), .. }` makes expressions follow pointers there.
 
-// The data commands take these one by one.
-#![allow(dead_code)]
-
 use std::sync::Arc;
 
 use kdive_base::{Missing, PhysAddr, ReadAt, VirtAddr, VirtualMemory, Why};

@@ -1,8 +1,5 @@
 //! Operands that many commands take alike: addresses, counts, processors.
 
-// The data commands take these one by one.
-#![allow(dead_code)]
-
 use kdive_base::VirtAddr;
 use kdive_target::c::Scope;
 
