@@ -3,6 +3,7 @@
 use crate::args::{Args, Opt};
 use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
+use crate::memory;
 use crate::sink::Sink;
 
 /// Writes memory, on live systems, which kdive does not open.
@@ -12,9 +13,9 @@ pub(crate) static WR: Command = Command {
     summary: "write memory: refused, a dump cannot be changed",
     operands: "address value",
     options: &[
-        Opt::flag("-u", "the address is of the current task's user memory"),
-        Opt::flag("-k", "the address is the kernel's"),
-        Opt::flag("-p", "the address is physical"),
+        memory::USER,
+        memory::KERNEL,
+        memory::PHYSICAL,
         Opt::flag("-8", "an 8-bit value"),
         Opt::flag("-16", "a 16-bit value"),
         Opt::flag("-32", "a 32-bit value"),

@@ -5,16 +5,15 @@ pub(crate) mod rows;
 mod text;
 
 use kdive_base::VirtAddr;
-use kdive_target::Lacks;
 
 use crate::args::{Args, Opt, UsageError};
 use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
 use crate::memory::{self, Space, Which};
 use crate::operand;
-use crate::sink::{Sink, SinkExt};
+use crate::sink::Sink;
 use crate::words::Mode;
-use rows::{Radix, Range, View};
+use rows::{Radix, View};
 
 /// Reads memory.
 pub(crate) static RD: Command = Command {
@@ -128,28 +127,7 @@ fn rd(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> 
         false => request.start,
     };
     let view = View { offsets_from: (args.has("-o") && args.value("-o").is_none()).then_some(start), ..view };
-    let kernel = cx.kernel.clone();
-    let mut range = Range::new(&kernel, request.space.memory(), start, bytes, &view);
-    let mut any = false;
-    while let Some(row) = range.next_row() {
-        cx.cancel.check()?;
-        out.row(&row, &view)?;
-        any = true;
-    }
-    let (missing, lacks) = range.gaps();
-    if let Some(lacks) = lacks {
-        cx.lacks(&lacks, "slab caches", String::new);
-    }
-    match missing.as_slice() {
-        // Nothing at all could be shown.
-        [first, ..] if !any => Err(Lacks::from(*first).into()),
-        missing => {
-            for missing in missing {
-                cx.gaps.note("memory", missing.why, Some(missing.address.to_string()));
-            }
-            Ok(())
-        }
-    }
+    rows::show(cx, request.space.memory(), start, bytes, &view, out)
 }
 
 fn view(args: &Args, form: &str, space: &Space) -> View {

@@ -6,7 +6,9 @@ use kdive_base::{Missing, PAGE_SIZE, VirtAddr, VirtualMemory};
 use kdive_target::{Kernel, Lacks};
 use serde::Serialize;
 
-use crate::sink::Render;
+use crate::command::CommandError;
+use crate::cx::Cx;
+use crate::sink::{Render, Sink, SinkExt};
 use crate::words::{Annotator, Mode};
 
 const ROW: u64 = 16;
@@ -135,6 +137,42 @@ impl Render for Row {
 /// A byte as text.
 pub(crate) fn printable(byte: u8) -> char {
     if (0x20..0x7f).contains(&byte) { char::from(byte) } else { '.' }
+}
+
+/// Shows a range of memory; what is missing there is told as gaps.
+///
+/// # Errors
+/// Nothing of it is in the dump.
+pub(crate) fn show(
+    cx: &mut Cx,
+    memory: &dyn VirtualMemory,
+    start: u64,
+    bytes: u64,
+    view: &View,
+    out: &mut dyn Sink,
+) -> Result<(), CommandError> {
+    let kernel = cx.kernel.clone();
+    let mut range = Range::new(&kernel, memory, start, bytes, view);
+    let mut any = false;
+    while let Some(row) = range.next_row() {
+        cx.cancel.check()?;
+        out.row(&row, view)?;
+        any = true;
+    }
+    let (missing, lacks) = range.gaps();
+    if let Some(lacks) = lacks {
+        cx.lacks(&lacks, "slab caches", String::new);
+    }
+    match missing.as_slice() {
+        // Nothing at all could be shown.
+        [first, ..] if !any => Err(Lacks::from(*first).into()),
+        missing => {
+            for missing in missing {
+                cx.gaps.note("memory", missing.why, Some(missing.address.to_string()));
+            }
+            Ok(())
+        }
+    }
 }
 
 /// The rows of a range of memory. What is missing is left out by whole rows; in a row that is there in part it is marked.
