@@ -217,13 +217,15 @@ pub(crate) fn with_variables(kernel: &Kernel, types: Types) -> Types {
     }
 }
 
-/// Adds the types of the modules that have no BTF.
+/// Adds what the modules' BTF lacks: of a module with BTF the types of its variables, of one without all types.
 pub(crate) fn with_modules(kernel: &Kernel, types: Types) -> Types {
     let with_btf: Vec<String> = types.modules().map(str::to_owned).collect();
-    let without =
-        kernel.modules().iter().filter(|module| !with_btf.iter().any(|name| **name == *module.name));
-    without.fold(types, |types, module| match kernel.module_dwarf(module) {
-        Ok(file) => types.with(|unit| DwarfTypes::new(file, unit, Some(&module.name), Names::All)),
+    kernel.modules().iter().fold(types, |types, module| match kernel.module_dwarf(module) {
+        Ok(file) => {
+            let has_btf = with_btf.iter().any(|name| **name == *module.name);
+            let names = if has_btf { Names::Variables } else { Names::All };
+            types.with(|unit| DwarfTypes::new(file, unit, Some(&module.name), names))
+        }
         Err(_) => types,
     })
 }
