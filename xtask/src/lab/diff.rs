@@ -180,7 +180,15 @@ impl Run<'_> {
     fn kdive_command(&self) -> std::process::Command {
         let mut command = run::command(&self.kdive.to_string_lossy(), ["--no-config"]);
         command.arg(self.lab.dir().join(&self.dump.vmlinux)).args(self.dump.paths(self.lab));
+        if self.has_crasher() {
+            command.arg(self.lab.dir().join(&self.dump.crasher));
+        }
         command
+    }
+
+    /// Whether the module of the lab is loaded: both are given its debuginfo.
+    fn has_crasher(&self) -> bool {
+        self.dump.scenario == "load"
     }
 
     /// Where answers are kept: relative to the lab's directory, and on this machine.
@@ -199,7 +207,7 @@ impl Run<'_> {
         if !new.is_empty() {
             println!("{}: asking crash for {} command lines", self.dump.name, new.len());
             let mut script = String::from("set error redirect\n");
-            if self.dump.scenario == "load" {
+            if self.has_crasher() {
                 script += &format!("mod -s crasher {}\n", Peers::inside(&self.dump.crasher));
             }
             for line in &new {
