@@ -34,8 +34,11 @@ int main(int argc, char **argv)
 {
 	const char *scenario = argc > 1 ? argv[1] : "idle";
 
+	// There, the module is part of what is written down.
+	if (!strcmp(scenario, "rich"))
+		insert_module("load");
 	write_truth(scenario);
-	if (!strcmp(scenario, "sysrq") || !strcmp(scenario, "big"))
+	if (!strcmp(scenario, "sysrq") || !strcmp(scenario, "big") || !strcmp(scenario, "rich"))
 		return press_sysrq_c();
 	if (strcmp(scenario, "idle") && insert_module(scenario))
 		return 1;

@@ -9,20 +9,20 @@
 #include <unistd.h>
 
 #include "trigger.h"
+#include "truth.h"
 
 #define TRUTH_PORT "/dev/ttyS1"
 
-static FILE *out;
+FILE *out;
 
-// Each line of a file behind a key, without the first `skip` lines.
-static void copy_lines(const char *key, const char *path, int skip)
+void copy_lines(const char *key, const char *path, int skip)
 {
 	char line[8192];
 	FILE *in = fopen(path, "r");
 
 	while (in && fgets(line, sizeof(line), in))
 		if (skip-- <= 0)
-			fprintf(out, "%s %s", key, line);
+			fprintf(out, "%s %s%s", key, line, strchr(line, '\n') ? "" : "\n");
 	if (in)
 		fclose(in);
 }
@@ -47,7 +47,7 @@ static void write_task(const char *pid, const char *tid)
 	fprintf(out, "task %s %s %d %c %s\n", tid, pid, atoi(end + 4), end[2], name + 1);
 }
 
-static void for_each_number(const char *directory, void (*visit)(const char *name))
+void for_each_number(const char *directory, void (*visit)(const char *name))
 {
 	DIR *listing = opendir(directory);
 	struct dirent *entry;
@@ -75,15 +75,10 @@ static void visit_process(const char *pid)
 	for_each_number(path, visit_thread);
 }
 
-void write_truth(const char *scenario)
+static void write_constants(const char *scenario)
 {
 	struct utsname name;
 
-	out = fopen(TRUTH_PORT, "w");
-	if (!out) {
-		perror(TRUTH_PORT);
-		return;
-	}
 	uname(&name);
 	fprintf(out, "scenario %s\nrelease %s\nversion %s\nmachine %s\nnodename %s\n", scenario, name.release,
 		name.version, name.machine, name.nodename);
@@ -92,12 +87,59 @@ void write_truth(const char *scenario)
 	if (!strcmp(scenario, "million"))
 		fprintf(out, "witnesses 1000000\n");
 	copy_lines("cmdline", "/proc/cmdline", 0);
-	copy_lines("meminfo", "/proc/meminfo", 0);
+}
+
+static void write_variables(int is_rich)
+{
+	if (is_rich)
+		write_moving_truth();
+	else
+		copy_lines("meminfo", "/proc/meminfo", 0);
 	copy_lines("swap", "/proc/swaps", 1);
 	copy_lines("module", "/proc/modules", 0);
 	for_each_number("/proc", visit_process);
 	copy_lines("loadavg", "/proc/loadavg", 0);
 	copy_lines("uptime", "/proc/uptime", 0);
 	fprintf(out, "end\n");
+}
+
+// The facts of one moment: they are gathered before the first of them is on its way through the slow port.
+static void write_variables_at_once(void)
+{
+	FILE *port = out;
+	char *text;
+	size_t length;
+
+	for (int is_last = 0; is_last < 2; is_last++) {
+		// Reading makes inodes and dentries: all are there the second time.
+		out = open_memstream(&text, &length);
+		write_variables(1);
+		fclose(out);
+		if (is_last)
+			fwrite(text, 1, length, port);
+		else
+			free(text);
+	}
+	out = port;
+}
+
+void write_truth(const char *scenario)
+{
+	int is_rich = !strcmp(scenario, "rich");
+
+	out = fopen(TRUTH_PORT, "w");
+	if (!out) {
+		perror(TRUTH_PORT);
+		return;
+	}
+	write_constants(scenario);
+	if (is_rich) {
+		write_steady_truth();
+		fflush(out);
+		fill_run_queue();
+		write_variables_at_once();
+	} else {
+		write_variables(0);
+	}
 	fclose(out);
 }

@@ -76,6 +76,9 @@ const CAPTURED: &str = "LAB-CAPTURED";
 /// On a busy machine an emulated boot may fail before the guest gets to do anything.
 const TRIES: u32 = 3;
 
+/// The kernel parameter that keeps slab caches of the same size apart.
+pub(crate) const NOMERGE: &str = "slab_nomerge";
+
 /// A boot, and the dumps to take of it.
 pub(crate) struct Boot {
     pub(crate) kernel: Kernel,
@@ -155,6 +158,9 @@ impl Boot {
         let mut name = format!("{}-{}", self.kernel.series, self.scenario.name);
         if !self.la57 {
             name.push_str("-4level");
+        }
+        if self.append.contains(NOMERGE) {
+            name.push_str("-nomerge");
         }
         if self.is_captured() {
             name.push_str("-kexec");

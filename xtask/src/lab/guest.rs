@@ -29,7 +29,7 @@ const TOOLS: &[&str] = &["/usr/sbin/kexec", "/usr/bin/makedumpfile"];
 
 const APPLETS: &[&str] = &[
     "sh", "mount", "umount", "modprobe", "sleep", "dd", "cat", "echo", "ls", "mkdir", "nc", "ps", "grep",
-    "swapon", "poweroff", "sync", "ip", "tail",
+    "swapon", "poweroff", "sync", "ip", "tail", "mkswap", "losetup", "mke2fs", "brctl", "tunctl", "mkfifo",
 ];
 
 /// Modules of the guest, with all that they need; what a kernel has built in is not looked for.
@@ -45,11 +45,33 @@ const MODULES: &[&str] = &[
     "sctp",
     "dm_mod",
     "nf_conntrack",
+    "loop",
+    "dummy",
+    "veth",
+    "overlay",
 ];
+
+/// `init`, and what it reads in one scenario.
+const SCRIPTS: &[&str] = &["init", "rich.sh"];
 
 /// The lab's own programs: sources and compiler options of each.
 const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
-    ("trigger", &["trigger.c", "truth.c", "bpf.c"], &["-O1", "-static"]),
+    ("trigger", &["trigger.c", "truth.c", "truth_rich.c", "bpf.c"], &["-O1", "-static"]),
+    (
+        "rich",
+        &[
+            "rich.c",
+            "rich_bpf.c",
+            "rich_files.c",
+            "rich_io.c",
+            "rich_ipc.c",
+            "rich_memory.c",
+            "rich_net.c",
+            "rich_tasks.c",
+            "rich_timers.c",
+        ],
+        &["-O1", "-static", "-pthread"],
+    ),
     ("bigload", &["bigload.c"], &["-O1", "-static", "-pthread"]),
     // Plain code and shared libraries: a process as users have them.
     ("userprog", &["userprog.c"], &["-O0", "-g", "-pthread"]),
@@ -63,11 +85,16 @@ fn sources() -> Result<Vec<PathBuf>> {
     files_of(&assets().join("user"))
 }
 
-/// Installs the guest's tools and compiles the lab's programs.
-pub(crate) fn prepare_tools(lab: &Lab, mirror: &str) -> Result<()> {
+/// Installs the guest's tools.
+pub(crate) fn install_tools(lab: &Lab, mirror: &str) -> Result<()> {
     let suite = Suite::at(lab, TOOLS_SUITE);
     suite.refresh(mirror)?;
-    suite.install(TOOLS_PACKAGES)?;
+    suite.install(TOOLS_PACKAGES)
+}
+
+/// Compiles the lab's programs.
+pub(crate) fn build_programs(lab: &Lab) -> Result<()> {
+    let suite = Suite::at(lab, TOOLS_SUITE);
     let sources = sources()?;
     let (inside, outside) = suite.scratch("user")?;
     for source in &sources {
@@ -88,7 +115,8 @@ pub(crate) fn prepare_tools(lab: &Lab, mirror: &str) -> Result<()> {
 /// The initial RAM disk of a kernel, if a part of it is newer.
 pub(crate) fn build_initrd(lab: &Lab, kernel: &Kernel) -> Result<()> {
     let product = lab.dir().join(kernel.initrd());
-    let mut parts = vec![assets().join("init"), lab.dir().join(kernel.crasher())];
+    let mut parts = SCRIPTS.iter().map(|script| assets().join(script)).collect::<Vec<_>>();
+    parts.push(lab.dir().join(kernel.crasher()));
     parts.extend(PROGRAMS.iter().map(|(name, ..)| program_path(lab, name)));
     if run::is_fresh(&product, &parts) {
         return Ok(());
@@ -99,7 +127,9 @@ pub(crate) fn build_initrd(lab: &Lab, kernel: &Kernel) -> Result<()> {
     stage_modules(&lab.dir().join(kernel.modules()), &stage, &kernel.release)?;
     let crasher = stage.join("crasher.ko");
     run::output(run::command("strip", ["-g", "-o"]).arg(crasher).arg(lab.dir().join(kernel.crasher())))?;
-    run::copy(&assets().join("init"), &stage.join("init"))?;
+    for script in SCRIPTS {
+        run::copy(&assets().join(script), &stage.join(script))?;
+    }
     run::output(run::command("chmod", ["755"]).arg(stage.join("init")))?;
     let script = "find . | cpio -o -H newc 2>/dev/null | gzip -1 >\"$1\"";
     run::output(run::command("sh", ["-c", script, "sh"]).arg(&product).current_dir(&stage))?;

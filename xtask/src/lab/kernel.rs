@@ -50,7 +50,8 @@ impl Line {
 pub(crate) fn prepare(lab: &Lab, args: &PrepareArgs) -> Result<()> {
     suite::install_programs()?;
     let mirror = suite::mirror(args.mirror.as_deref())?;
-    guest::prepare_tools(lab, &mirror)?;
+    guest::install_tools(lab, &mirror)?;
+    guest::build_programs(lab)?;
     let mut failures = Vec::new();
     let wanted = LINES.iter().filter(|line| line.is_wanted(&args.series));
     for line in wanted {
@@ -69,6 +70,12 @@ pub(crate) fn prepare(lab: &Lab, args: &PrepareArgs) -> Result<()> {
         eprintln!("the lab goes on without: {}", failures.join(", "));
     }
     Ok(())
+}
+
+/// `lab guests`.
+pub(crate) fn rebuild_guests(lab: &Lab) -> Result<()> {
+    guest::build_programs(lab)?;
+    lab.kernels()?.iter().try_for_each(|kernel| guest::build_initrd(lab, kernel))
 }
 
 fn prepare_line(lab: &Lab, line: &Line, mirror: &str) -> Result<Kernel> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::boot::Boot;
+use super::boot::{Boot, NOMERGE};
 use super::descriptor::Descriptor;
 use super::format;
 use super::place::{Kernel, Lab};
@@ -31,6 +31,8 @@ struct Row {
     scenario: &'static str,
     formats: &'static [&'static str],
     la57: bool,
+    /// More kernel parameters.
+    append: &'static str,
     /// In `--quick` too; of the scenarios on one kernel only.
     quick: bool,
     /// On one kernel only.
@@ -38,7 +40,7 @@ struct Row {
 }
 
 const fn row(scenario: &'static str, formats: &'static [&'static str]) -> Row {
-    Row { scenario, formats, la57: true, quick: false, once: false }
+    Row { scenario, formats, la57: true, append: "", quick: false, once: false }
 }
 
 const SMALL: &[&str] = &["kdump-zlib"];
@@ -58,6 +60,8 @@ const ROWS: &[Row] = &[
     Row { quick: true, ..row("null", QEMU_FORMATS) },
     Row { la57: false, ..row("null", &["elf", "kdump-zlib"]) },
     row("load", &["elf", "kdump-zlib"]),
+    row("rich", &["elf"]),
+    Row { append: NOMERGE, ..row("rich", &["elf"]) },
     row("deadlock", &["elf", "kdump-zlib"]),
     row("sysrq", &["elf", "kdump-zlib"]),
     Row { quick: true, once: true, ..row("load", SMALL) },
@@ -101,6 +105,7 @@ impl Row {
         formats.retain(|format| format.is_captured() || known.iter().any(|known| known == format.name));
         let mut boot = Boot::new(kernel.clone(), scenario::find(self.scenario)?, formats);
         boot.la57 = self.la57;
+        boot.append = self.append.into();
         boot.name = boot.default_name();
         Ok(boot)
     }

@@ -42,6 +42,8 @@ enum Action {
     /// Install what the lab needs, take the newest stock kernels, build the crasher module and the guests.
     #[command(alias = "kernels")]
     Prepare(kernel::PrepareArgs),
+    /// Build the guest's programs and initial RAM disks anew, for the kernels that there are, without the network.
+    Guests,
     /// Boot one kernel, break it in one way, and keep its dumps.
     Boot(boot::BootArgs),
     /// Make the whole matrix of kernels, scenarios and formats; what exists is kept.
@@ -58,6 +60,7 @@ pub(crate) fn main(args: LabArgs) -> Result<()> {
     let lab = Lab::open(args.dir)?;
     match args.action {
         Action::Prepare(args) => kernel::prepare(&lab, &args),
+        Action::Guests => kernel::rebuild_guests(&lab),
         Action::Boot(args) => boot::main(&lab, &args),
         Action::All(args) => matrix::all(&lab, &args),
         Action::Check(args) => check::check(&lab, &args),

@@ -282,6 +282,19 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         patience: 400,
         ..BASE
     },
+    Scenario {
+        name: "rich",
+        about: "something in every subsystem, and all of /proc written down, then sysrq",
+        frames: &[
+            "sysrq_handle_crash",
+            "__handle_sysrq",
+            "write_sysrq_trigger",
+            "vfs_write",
+            "do_syscall_64",
+        ],
+        patience: 300,
+        ..BASE
+    },
 ];
 
 /// The scenario of this name.
