@@ -188,7 +188,7 @@ fn verdicts(session: &Session<'_>, known: &Known<'_>) -> Verdicts {
     verdicts.insert("bt", Verdict::Faults(backtraces(session, known, rows)));
     let walk = |command: &str| session.run(&[], command);
     match &*known.dump.scenario {
-        "load" => verdicts.insert("walk", Verdict::Faults(evidence::evidence(&walk))),
+        "load" | "rich" => verdicts.insert("walk", Verdict::Faults(evidence::evidence(&walk))),
         "million" => verdicts.insert("walk", Verdict::Faults(evidence::million(known, &walk))),
         _ => None,
     };
