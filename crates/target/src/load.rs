@@ -15,6 +15,7 @@
 //! Every field is a [`Field`]: its value, or the reason why this kernel or this dump lacks it. A member that moved is
 //! found by its name; one that was renamed is found by its other name; nothing asks for a version.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -92,7 +93,14 @@ impl<T: Load> Loader<'_, T> {
         let length = high.saturating_sub(low);
         let bytes =
             if length <= MAX_SPAN { read_span(memory, at.add(low), length as usize) } else { Vec::new() };
-        T::from_object(&Object { at, layout: &self.layout, memory, low, bytes })
+        T::from_object(&Object { at, layout: &self.layout, memory, low, bytes: Cow::Owned(bytes) })
+    }
+
+    /// The structure at `at`, whose first bytes were read already, as part of an array. What lies behind them is read now.
+    #[must_use]
+    pub fn load_read(&self, at: VirtAddr, bytes: &[u8]) -> T {
+        let memory = self.kernel.memory();
+        T::from_object(&Object { at, layout: &self.layout, memory, low: 0, bytes: Cow::Borrowed(bytes) })
     }
 
     /// Size of the whole structure in bytes.
@@ -120,7 +128,7 @@ pub struct Object<'a> {
     layout: &'a Layout,
     memory: &'a dyn VirtualMemory,
     low: u64,
-    bytes: Vec<u8>,
+    bytes: Cow<'a, [u8]>,
 }
 
 impl Object<'_> {

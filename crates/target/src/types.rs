@@ -164,6 +164,19 @@ impl Kernel {
         self.types()?.enumerator(name).map(|(_, value)| value).map_err(|_| missing())
     }
 
+    /// The names and values of an enumeration, in the order of their declaration.
+    pub fn enumerators(&self, name: &str) -> Field<Vec<(Box<str>, i128)>> {
+        let types = self.types()?;
+        let lacks = || Lacks::Type(name.into());
+        let id = types.find(Tag::Enum, name).map_err(|_| lacks())?;
+        match types.stripped(id).as_deref() {
+            Some(Type::Enum(of)) => {
+                Ok(of.values.iter().map(|(name, value)| (Box::from(&**name), *value)).collect())
+            }
+            _ => Err(lacks()),
+        }
+    }
+
     fn member_of(&self, record: TypeId, path: &str) -> Option<Member> {
         let types = self.types().ok()?;
         let found = types.member(record, path).ok()?;
