@@ -282,6 +282,11 @@ impl fmt::Display for Object<'_> {
             Some(ObjectState::Allocated) => f.write_str(", allocated"),
             Some(ObjectState::Free) => f.write_str(", free"),
             Some(ObjectState::FreeOnCpu(cpu)) => write!(f, ", free, kept by CPU {cpu}"),
+            Some(ObjectState::FreeInSheaf(cpu)) => write!(f, ", free, in a sheaf of CPU {cpu}"),
+            Some(ObjectState::FreeAfterRcu(cpu)) => {
+                write!(f, ", freed, in a sheaf of CPU {cpu} until RCU is done")
+            }
+            Some(ObjectState::FreeInBarn(node)) => write!(f, ", free, in the barn of node {node}"),
             None => Ok(()),
         }
     }

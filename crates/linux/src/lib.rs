@@ -5,15 +5,23 @@
 //! - Layouts are chosen by the existence of members and symbols, through [`Load`](kdive_target::Load), and nowhere else.
 //! - Every field is its value or the reason why it lacks one: a hole in the dump costs what depends on it, no more.
 
+pub mod hugetlb;
 pub mod limits;
 pub mod locate;
 pub mod log;
+pub mod meminfo;
+pub mod memory_block;
 pub mod mm;
+pub mod mmzone;
+pub mod page_alloc;
 pub mod pages;
 pub mod path;
+pub mod percpu_counter;
 pub mod slab;
+pub mod sparse;
 pub mod swap;
 pub mod system;
 pub mod tasks;
 pub mod vma;
 pub mod vmalloc;
+pub mod vmstat;

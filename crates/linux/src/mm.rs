@@ -1,9 +1,9 @@
 //! A process's memory in numbers, and as an address space (`struct mm_struct`, include/linux/mm_types.h).
 
 use kdive_base::{Endian, VirtAddr, VirtualMemory};
-use kdive_target::os::Cpus;
 use kdive_target::{AddressSpace, Bytes, Field, Kernel, Lacks, Load, Loader, MemberAddress};
 
+use crate::percpu_counter::PerCpuCounter;
 use crate::tasks::Task;
 
 /// The part of `mm_struct` that kdive understands.
@@ -49,7 +49,7 @@ enum Counters {
     /// `struct mm_rss_stat { atomic_long_t count[] }` (2.6.34).
     Atomic { count: u64 },
     /// `struct percpu_counter rss_stat[]` (6.2): a sum, and what each CPU has not added yet.
-    PerCpu { size: u64, count: u64, deltas: u64 },
+    PerCpu(PerCpuCounter),
 }
 
 impl Counters {
@@ -58,27 +58,15 @@ impl Counters {
         if let (Ok(member), Ok(_)) = (&own, kernel.member("mm_struct", &["rss_stat.count"])) {
             return Ok(Self::Atomic { count: member.offset });
         }
-        Ok(Self::PerCpu {
-            size: kernel.size_of("percpu_counter")?,
-            count: kernel.offset_of("percpu_counter", "count")?,
-            deltas: kernel.offset_of("percpu_counter", "counters")?,
-        })
+        Ok(Self::PerCpu(PerCpuCounter::find(kernel)?))
     }
 
-    fn read(self, memory: &dyn VirtualMemory, cpus: Field<&Cpus>, at: VirtAddr, kind: u64) -> Field<i64> {
+    fn read(self, kernel: &Kernel, at: VirtAddr, kind: u64) -> Field<i64> {
         match self {
-            Self::Atomic { count } => Ok(memory.u64(at.add(count).add(kind.wrapping_mul(8)))?.cast_signed()),
-            Self::PerCpu { size, count, deltas } => {
-                let counter = at.add(kind.wrapping_mul(size));
-                let mut sum = memory.u64(counter.add(count))?.cast_signed();
-                let (cpus, deltas) = (cpus?, memory.pointer(counter.add(deltas))?);
-                // A kernel for one processor has no deltas.
-                for cpu in cpus.possible.iter().filter(|_| !deltas.is_null()) {
-                    let delta = memory.u32(cpus.per_cpu(deltas, cpu)?)?.cast_signed();
-                    sum = sum.saturating_add(delta.into());
-                }
-                Ok(sum)
+            Self::Atomic { count } => {
+                Ok(kernel.memory().u64(at.add(count).add(kind.wrapping_mul(8)))?.cast_signed())
             }
+            Self::PerCpu(counter) => counter.sum(kernel, at.add(kind.wrapping_mul(counter.size))),
         }
     }
 }
@@ -113,7 +101,7 @@ impl<'k> MmLoader<'k> {
                 Err(_) if usual == 3 && self.kernel.enumerator("MM_FILEPAGES").is_ok() => continue,
                 Err(_) => usual,
             };
-            let count = counters.read(self.kernel.memory(), self.kernel.cpus(), at, kind)?;
+            let count = counters.read(self.kernel, at, kind)?;
             let held_back =
                 users.iter().filter_map(|task| not_added(task, kind)).fold(0, i64::saturating_add);
             pages = pages.saturating_add(count).saturating_add(held_back);

@@ -1,7 +1,6 @@
 //! Names of page flags (`enum pageflags`, include/linux/page-flags.h).
 
-use kdive_debuginfo::{Tag, Type};
-use kdive_target::{Field, Kernel, Lacks};
+use kdive_target::{Field, Kernel};
 
 /// The flags that this kernel's pages can have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,12 +14,8 @@ const MOST_FLAGS: i128 = 40;
 
 impl PageFlags {
     pub(super) fn find(kernel: &Kernel) -> Field<Self> {
-        let types = kernel.types()?;
-        let lacks = || Lacks::Type("pageflags".into());
-        let id = types.find(Tag::Enum, "pageflags").map_err(|_| lacks())?;
-        let Some(Type::Enum(flags)) = types.stripped(id).as_deref().cloned() else { return Err(lacks()) };
-        let named = flags.values.iter().map(|(name, value)| (&**name, *value));
-        Ok(Self::new(named))
+        let flags = kernel.enumerators("pageflags")?;
+        Ok(Self::new(flags.iter().map(|(name, value)| (&**name, *value))))
     }
 
     /// From enumerators in the order of their declaration: later names of a bit are aliases for special uses of it.

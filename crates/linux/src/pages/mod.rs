@@ -1,5 +1,6 @@
 //! Page frames: where RAM is mapped, where each frame's `struct page` is, and what that says of the frame.
 
+mod array;
 mod flags;
 mod map;
 mod page;
@@ -9,10 +10,11 @@ use std::sync::Arc;
 use kdive_base::{PhysAddr, VirtAddr};
 use kdive_target::{Field, Kernel, Lacks};
 
+pub use array::{Chunk, PageArray, RawPage};
 pub use flags::PageFlags;
 pub use map::{DirectMap, MemoryMap};
 pub use page::Page;
-use page::SlabMark;
+use page::TypeMark;
 
 /// How this kernel finds the `struct page` of a frame, and tells what the frame is used for.
 #[derive(Clone, Debug)]
@@ -23,7 +25,8 @@ pub struct Pages {
     pub map: Field<MemoryMap>,
     /// The names of page flags.
     pub flags: Field<PageFlags>,
-    slab: Field<SlabMark>,
+    slab: Field<TypeMark>,
+    buddy: Field<TypeMark>,
 }
 
 impl Pages {
@@ -35,7 +38,8 @@ impl Pages {
                 direct: DirectMap::find(kernel),
                 map: MemoryMap::find(kernel),
                 flags: PageFlags::find(kernel),
-                slab: SlabMark::find(kernel),
+                slab: TypeMark::slab(kernel),
+                buddy: TypeMark::buddy(kernel),
             })
         });
         pages.clone()
@@ -87,5 +91,40 @@ impl Pages {
     /// The page's flags or type cannot be read, or nothing says how this kernel marks slabs.
     pub fn is_slab(&self, page: &Page) -> Field<bool> {
         self.slab.as_ref().map_err(Lacks::clone)?.is_on(page)
+    }
+
+    /// Whether a page is the first of a free block of the page allocator.
+    ///
+    /// # Errors
+    /// As [`Pages::is_slab`].
+    pub fn is_buddy(&self, page: &Page) -> Field<bool> {
+        self.buddy.as_ref().map_err(Lacks::clone)?.is_on(page)
+    }
+}
+
+/// The node of a page, from its flags: their uppermost bits (include/linux/page-flags-layout.h).
+///
+/// # Errors
+/// Nothing tells how many bits those are.
+pub fn node_of(kernel: &Kernel, flags: u64) -> Field<u32> {
+    let bits = kernel.once(|kernel| NodeBits(NodeBits::find(kernel))).0.clone()?;
+    Ok(flags.checked_shr(u64::BITS.saturating_sub(bits)).unwrap_or(0) as u32)
+}
+
+/// `NODES_SHIFT`.
+struct NodeBits(Field<u32>);
+
+impl NodeBits {
+    fn find(kernel: &Kernel) -> Field<u32> {
+        // A kernel without NUMA keeps no node in its flags.
+        if kernel.symbol("node_data").is_err() {
+            return Ok(0);
+        }
+        // The size of a set of nodes tells how many there can be, but not below the bits of a word: there 6 is usual.
+        let bytes = match kernel.vmcoreinfo().size("nodemask_t") {
+            Some(bytes) => bytes,
+            None => kernel.size_of("nodemask_t")?,
+        };
+        Ok(bytes.saturating_mul(8).max(1).ilog2())
     }
 }

@@ -38,6 +38,9 @@ pub struct Page {
 }
 
 impl Page {
+    /// The place of [`Page::compound`] among the fields, for [`Loader::member`](kdive_target::Loader::member).
+    pub(crate) const COMPOUND: usize = 1;
+
     /// Whether it is a page of a compound page other than the first. Its own fields then say nothing of its use.
     ///
     /// # Errors
@@ -98,32 +101,45 @@ pub(super) fn type_name(kernel: &Kernel, page: &Page) -> Option<String> {
     kinds.into_iter().find(|(name, _)| told(name) == Some(value)).map(|(_, kind)| kind.to_owned())
 }
 
-/// How a kernel marks the pages of its slab allocator.
+/// How a kernel marks pages of one use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SlabMark {
-    /// A bit of the flags (before 6.10).
+pub(super) enum TypeMark {
+    /// A bit of the flags (slabs, before 6.10).
     Flag(u32),
     /// A page type: these bits of it have this value.
     Type { mask: u32, value: u32 },
 }
 
-impl SlabMark {
-    pub(super) fn find(kernel: &Kernel) -> Field<Self> {
-        let told = |name| kernel.vmcoreinfo().number(name);
-        // The type is the upper byte since 6.12. Before, types were bits that are cleared, and macros: VMCOREINFO has
-        // the whole value.
-        if let Ok(kind) = kernel.enumerator("PGTY_slab").map(u8::try_from)
-            && let Ok(kind) = kind
-        {
-            return Ok(Self::Type { mask: 0xff << 24, value: u32::from(kind) << 24 });
+impl TypeMark {
+    /// Of the slab allocator.
+    pub(super) fn slab(kernel: &Kernel) -> Field<Self> {
+        if let Some(mark) = Self::of_type(kernel, "PGTY_slab", "PAGE_SLAB_MAPCOUNT_VALUE") {
+            return Ok(mark);
         }
-        if let Some(value) = told("PAGE_SLAB_MAPCOUNT_VALUE") {
-            return Ok(Self::Type { mask: u32::MAX, value: value as u32 });
-        }
-        let bit = kernel.enumerator("PG_slab").ok().or_else(|| told("PG_slab").map(i128::from));
+        let told = kernel.vmcoreinfo().number("PG_slab").map(i128::from);
+        let bit = kernel.enumerator("PG_slab").ok().or(told);
         bit.and_then(|bit| u32::try_from(bit).ok()).filter(|&bit| bit < u64::BITS).map(Self::Flag).ok_or_else(
             || Lacks::unavailable("neither types nor VMCOREINFO tell how this kernel marks slab pages"),
         )
+    }
+
+    /// Of free blocks.
+    pub(super) fn buddy(kernel: &Kernel) -> Field<Self> {
+        Self::of_type(kernel, "PGTY_buddy", "PAGE_BUDDY_MAPCOUNT_VALUE").ok_or_else(|| {
+            Lacks::unavailable("neither types nor VMCOREINFO tell how this kernel marks free pages")
+        })
+    }
+
+    /// The type is the upper byte since 6.12. Before, types were bits that are cleared, and macros: VMCOREINFO has the
+    /// whole value.
+    fn of_type(kernel: &Kernel, enumerator: &str, number: &str) -> Option<Self> {
+        if let Ok(kind) = kernel.enumerator(enumerator).map(u8::try_from)
+            && let Ok(kind) = kind
+        {
+            return Some(Self::Type { mask: 0xff << 24, value: u32::from(kind) << 24 });
+        }
+        let value = kernel.vmcoreinfo().number(number)?;
+        Some(Self::Type { mask: u32::MAX, value: value as u32 })
     }
 
     pub(super) fn is_on(self, page: &Page) -> Field<bool> {

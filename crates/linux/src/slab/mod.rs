@@ -5,10 +5,14 @@
 //!   that are no slab's too, in a bounded table that threads share.
 //! - "In no object" and "cannot be told" are different answers.
 
+pub mod aliases;
 mod cache;
 mod frames;
 mod kfence;
+mod lists;
+mod scan;
 mod state;
+mod usage;
 
 use std::sync::{Arc, RwLock};
 
@@ -20,7 +24,10 @@ use crate::pages::{Page, Pages};
 pub use cache::SlabCache;
 use frames::Frames;
 use kfence::Kfence;
-pub use state::ObjectState;
+pub use lists::{CpuSlabs, Keeper, Lists, NodeSlabs, Sheaf, SlabList};
+pub use scan::AllSlabs;
+pub use state::{Counts, FreeObjects, ObjectState};
+pub use usage::{Usage, slab_usage};
 
 /// An object of a slab cache: what an address points into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +169,18 @@ impl Slabs {
                     .get_or_find(head, || self.look_at_head(kernel, &kernel.load(map.page_of(head)))),
                 None => Err(Lacks::implausible(format_args!("the page structure {:#} has no head", page.at))),
             };
+        }
+        self.look_at_head(kernel, &page)
+    }
+
+    /// The slab whose `struct slab` (before 5.17 `struct page`) is at an address; `None` where none is.
+    ///
+    /// # Errors
+    /// As for [`Slabs::object_at`].
+    pub fn slab(&self, kernel: &Kernel, at: VirtAddr) -> Field<Option<Arc<Slab>>> {
+        let page: Page = kernel.load(at);
+        if page.is_tail()? {
+            return Ok(None);
         }
         self.look_at_head(kernel, &page)
     }

@@ -2,7 +2,6 @@
 
 mod config;
 mod dmi;
-mod memory;
 mod panic;
 mod taint;
 mod time;
@@ -10,9 +9,9 @@ mod uts;
 
 use kdive_target::{Field, Kernel, Lacks};
 
+pub use crate::mmzone::present_pages;
 pub use config::config;
 pub use dmi::{DmiString, dmi};
-pub use memory::present_pages;
 pub use panic::{PanicMessage, panic_message};
 pub use taint::Taint;
 pub use time::{Clock, ticks_per_second};

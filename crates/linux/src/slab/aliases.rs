@@ -1,0 +1,60 @@
+//! Names of caches that were merged into others: links beside the caches in `/sys/kernel/slab` (mm/slub.c).
+
+use std::collections::BTreeMap;
+
+use kdive_base::{VirtAddr, printable};
+use kdive_target::{Field, Kernel, Lacks, Load, walk};
+
+/// `KERNFS_LINK` (include/linux/kernfs.h).
+const LINK: u16 = 0x4;
+
+#[derive(Clone, Debug, Load)]
+#[load(type = "kset")]
+struct Kset {
+    #[load(any("kobj.sd"))]
+    directory: Field<VirtAddr>,
+}
+
+#[derive(Clone, Debug, Load)]
+#[load(type = "kernfs_node")]
+struct Node {
+    name: Field<VirtAddr>,
+    flags: Field<u16>,
+    /// The root of its entries.
+    #[load(any("dir.children.rb_node"))]
+    children: Field<VirtAddr>,
+    #[load(any("symlink.target_kn"))]
+    target: Field<VirtAddr>,
+    #[load(any("priv"))]
+    owner: Field<VirtAddr>,
+}
+
+/// Longer than any name there.
+const MOST_NAME_BYTES: usize = 256;
+
+/// The names under which each cache answers besides its own, by the cache's address (`struct kmem_cache`).
+///
+/// # Errors
+/// The kernel has no such directory, or it cannot be walked.
+pub fn find(kernel: &Kernel) -> Field<BTreeMap<VirtAddr, Vec<String>>> {
+    let memory = kernel.memory();
+    let set: Kset = kernel.load(memory.pointer(kernel.symbol("slab_kset")?)?);
+    let nodes = kernel.loader::<Node>();
+    let root = nodes.load(set.directory?).children?;
+    let (link, object) = (kernel.offset_of("kernfs_node", "rb")?, kernel.offset_of("kmem_cache", "kobj")?);
+    let layout = walk::RbLayout::find(kernel)?;
+    let mut aliases: BTreeMap<VirtAddr, Vec<String>> = BTreeMap::new();
+    for item in walk::rbtree(memory, layout, root, walk::Order::Sorted) {
+        let node = nodes.load(item?.at.sub(link));
+        if node.flags? & LINK == 0 {
+            continue;
+        }
+        let cache = nodes.load(node.target?).owner?;
+        let name = printable(&memory.c_string(node.name?, MOST_NAME_BYTES)?);
+        if cache.is_null() {
+            return Err(Lacks::implausible(format_args!("the alias {name} leads nowhere")));
+        }
+        aliases.entry(cache.sub(object)).or_default().push(name);
+    }
+    Ok(aliases)
+}
