@@ -30,6 +30,7 @@ mod gdb_info;
 mod help;
 mod history;
 mod info;
+mod kmem;
 pub mod line;
 mod list;
 mod list_cmd;

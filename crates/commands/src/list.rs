@@ -23,6 +23,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::vtop::PTOB,
     &crate::vtop::BTOP,
     &crate::where_cmd::WHERE,
+    &crate::kmem::KMEM,
     &crate::whatis::WHATIS,
     &crate::whatis::PTYPE,
     &crate::refs::REFS,

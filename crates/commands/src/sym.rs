@@ -187,6 +187,12 @@ fn look_up(
     Ok(())
 }
 
+/// The line of the symbol that an address is in, where it is in one.
+pub(crate) fn place(cx: &Cx, address: VirtAddr, out: &mut dyn Sink) -> Result<(), CommandError> {
+    let Some(place) = cx.kernel.place(address) else { return Ok(()) };
+    Ok(out.row(&Row::new(&place.symbol, place.offset).with_source(&cx.kernel), &Module::Named)?)
+}
+
 fn not_found(symbols: &Symbols, word: &str) -> CommandError {
     let near = symbols.near(word);
     let hint = match near.first() {

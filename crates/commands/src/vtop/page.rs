@@ -1,6 +1,7 @@
 //! crash's lines about a page and about an area of a process.
 
 use std::fmt::{self, Write as _};
+use std::io::Write as _;
 
 use kdive_base::{PhysAddr, VirtAddr};
 use kdive_linux::pages::{Page, Pages};
@@ -95,17 +96,106 @@ impl Render for PageRow {
 
     fn render(&self, titles: &bool, out: &mut dyn fmt::Write) -> fmt::Result {
         if *titles {
-            writeln!(out, "      PAGE       PHYSICAL      MAPPING       INDEX CNT FLAGS")?;
+            out.write_str(TITLES)?;
         }
-        let hex = |number: Option<u64>| Known(number.map(|number| format!("{number:x}")));
-        let (mapping, index) = (hex(self.mapping.map(|at| at.0)), hex(self.index.map(|index| index.0)));
-        write!(out, "{} {:>8} ", self.page, format!("{:x}", self.physical.0))?;
-        write!(out, "{mapping:>16} {index:>8} {:>2} ", Known(self.count))?;
-        write!(out, "{}", hex(self.flags.map(|flags| flags.0)))?;
-        if !self.flag_names.is_empty() {
-            write!(out, " {}", self.flag_names.join(","))?;
+        let names = self.flag_names.join(",");
+        let line = PageLine {
+            page: self.page,
+            physical: self.physical,
+            mapping: self.mapping,
+            index: self.index,
+            count: self.count,
+            flags: self.flags,
+            flag_names: Names(&names),
+        };
+        let mut bytes = Vec::new();
+        line.text(&mut bytes);
+        out.write_str(&String::from_utf8_lossy(&bytes))
+    }
+}
+
+/// Titles of the lines about pages.
+pub(crate) const TITLES: &str = "      PAGE       PHYSICAL      MAPPING       INDEX CNT FLAGS\n";
+
+/// The line of one page among millions: nothing is allocated for it.
+#[derive(Debug, Serialize)]
+pub(crate) struct PageLine<'n> {
+    page: VirtAddr,
+    physical: PhysAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mapping: Option<VirtAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flags: Option<Hex>,
+    flag_names: Names<'n>,
+}
+
+/// Names with commas between; in JSON a list.
+#[derive(Debug)]
+struct Names<'n>(&'n str);
+
+impl Serialize for Names<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.split(',').filter(|name| !name.is_empty()))
+    }
+}
+
+impl<'n> PageLine<'n> {
+    pub(crate) fn new(page: &Page, physical: PhysAddr, flag_names: &'n str) -> Self {
+        Self {
+            page: page.at,
+            physical,
+            mapping: page.mapping.as_ref().ok().copied(),
+            index: page.index.as_ref().ok().copied().map(Hex),
+            count: page.refcount.as_ref().ok().copied(),
+            flags: page.flags.as_ref().ok().copied().map(Hex),
+            flag_names: Names(flag_names),
         }
-        writeln!(out)
+    }
+
+    /// Appends the line in crash's layout.
+    pub(crate) fn text(&self, line: &mut Vec<u8>) {
+        push_hex(line, self.page.0, 16, b'0');
+        let mut hex = |value: Option<u64>, width: usize| {
+            line.push(b' ');
+            match value {
+                Some(value) => push_hex(line, value, width, b' '),
+                None => {
+                    line.resize(line.len() + width.saturating_sub(1), b' ');
+                    line.push(b'?');
+                }
+            }
+        };
+        hex(Some(self.physical.0), 8);
+        hex(self.mapping.map(|at| at.0), 16);
+        hex(self.index.map(|index| index.0), 8);
+        let _ = write!(line, " {:>2}", Known(self.count));
+        let mut hex = |value: Option<u64>| match value {
+            Some(value) => {
+                line.push(b' ');
+                push_hex(line, value, 0, b' ');
+            }
+            None => line.extend(b" ?"),
+        };
+        hex(self.flags.map(|flags| flags.0));
+        if !self.flag_names.0.is_empty() {
+            line.push(b' ');
+            line.extend(self.flag_names.0.as_bytes());
+        }
+        line.push(b'\n');
+    }
+}
+
+/// Appends a number in hexadecimal, at least `width` digits wide.
+pub(crate) fn push_hex(line: &mut Vec<u8>, value: u64, width: usize, pad: u8) {
+    let digits = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
+    line.resize(line.len() + width.saturating_sub(digits as usize), pad);
+    for digit in (0..digits).rev() {
+        let digit = (value >> (digit * 4) & 0xf) as u8;
+        line.push(if digit < 10 { b'0' + digit } else { b'a' + (digit - 10) });
     }
 }
 
