@@ -18,6 +18,8 @@ pub enum Group {
     Tasks,
     /// Memory, types and code.
     Memory,
+    /// Files, devices and the network.
+    Devices,
     /// Symbols and modules.
     Symbols,
     /// The session itself.

@@ -74,6 +74,7 @@ impl Group {
             Self::System => "System",
             Self::Tasks => "Tasks",
             Self::Memory => "Memory, types and code",
+            Self::Devices => "Files, devices and the network",
             Self::Symbols => "Symbols and modules",
             Self::Session => "Session",
         }

@@ -5,6 +5,7 @@
 //! - Layouts are chosen by the existence of members and symbols, through [`Load`](kdive_target::Load), and nowhere else.
 //! - Every field is its value or the reason why it lacks one: a hole in the dump costs what depends on it, no more.
 
+pub mod fs;
 pub mod hugetlb;
 pub mod limits;
 pub mod locate;

@@ -1,42 +1,19 @@
 //! Names of files: from an open file back to the root, over mounts (`d_path`, fs/d_path.c).
 
+use std::sync::{Arc, RwLock};
+
 use kdive_base::{VirtAddr, printable};
 use kdive_target::{Field, Kernel, Lacks, Load};
+use rustc_hash::FxHashMap;
 
-/// The part of `struct file` that leads to its name.
-#[derive(Clone, Debug, Load)]
-#[load(type = "file")]
-struct File {
-    #[load(any("f_path.mnt"))]
-    mount: Field<VirtAddr>,
-    #[load(any("f_path.dentry"))]
-    dentry: Field<VirtAddr>,
-}
-
-#[derive(Clone, Debug, Load)]
-#[load(type = "dentry")]
-struct Dentry {
-    d_parent: Field<VirtAddr>,
-    #[load(any("d_name.name", "__d_name.name"))]
-    name: Field<VirtAddr>,
-}
-
-/// `struct mount` (fs/mount.h), which holds the `struct vfsmount` that others see.
-#[derive(Clone, Debug, Load)]
-#[load(type = "mount")]
-struct Mount {
-    #[load(address)]
-    at: VirtAddr,
-    mnt_parent: Field<VirtAddr>,
-    mnt_mountpoint: Field<VirtAddr>,
-    #[load(any("mnt.mnt_root"))]
-    root: Field<VirtAddr>,
-}
+use crate::fs::{Dentry, File, Inode, Mount};
 
 /// `PATH_MAX` bytes of names of one letter: a deeper path loops.
 const MOST_STEPS: usize = 2048;
 /// `NAME_MAX`.
 const MOST_NAME_BYTES: usize = 255;
+/// Paths that are kept: the files of a large machine.
+const MOST_KEPT: usize = 1 << 18;
 
 /// The path of an open file (`struct file`) from the root of its namespace.
 ///
@@ -47,11 +24,39 @@ pub fn of_file(kernel: &Kernel, file: VirtAddr) -> Field<String> {
     of_dentry(kernel, file.mount?, file.dentry?)
 }
 
-/// The path of a directory entry as the mount (`struct vfsmount`) has it.
+/// The directory that a file system is mounted on.
+///
+/// # Errors
+/// As [`of_file`].
+pub fn of_mount(kernel: &Kernel, mount: &Mount) -> Field<String> {
+    of_dentry(kernel, mount.at.add(kernel.offset_of("mount", "mnt")?), mount.root.clone()?)
+}
+
+/// Paths that were asked for: many tasks have the same files open.
+#[derive(Default)]
+struct Kept(RwLock<FxHashMap<(VirtAddr, VirtAddr), Arc<str>>>);
+
+/// The path of a directory entry as the mount (`struct vfsmount`) has it. What has no path has the name that /proc
+/// shows (`pipe:[1456]`).
 ///
 /// # Errors
 /// As [`of_file`].
 pub fn of_dentry(kernel: &Kernel, vfsmount: VirtAddr, dentry: VirtAddr) -> Field<String> {
+    let Kept(kept) = kernel.once(|_| Kept::default());
+    let place = (vfsmount, dentry);
+    if let Some(path) = kept.read().ok().and_then(|kept| kept.get(&place).cloned()) {
+        return Ok(path.to_string());
+    }
+    let path = walk(kernel, vfsmount, dentry)?;
+    if let Ok(mut kept) = kept.write()
+        && kept.len() < MOST_KEPT
+    {
+        kept.insert(place, path.as_str().into());
+    }
+    Ok(path)
+}
+
+fn walk(kernel: &Kernel, vfsmount: VirtAddr, dentry: VirtAddr) -> Field<String> {
     let mounts = kernel.loader::<Mount>();
     let entries = kernel.loader::<Dentry>();
     let inside = kernel.offset_of("mount", "mnt")?;
@@ -60,7 +65,7 @@ pub fn of_dentry(kernel: &Kernel, vfsmount: VirtAddr, dentry: VirtAddr) -> Field
     let mut names: Vec<String> = Vec::new();
     for _ in 0..MOST_STEPS {
         if at == mount.root.clone()? {
-            let (parent, point) = (mount.mnt_parent.clone()?, mount.mnt_mountpoint.clone()?);
+            let (parent, point) = (mount.parent.clone()?, mount.mountpoint.clone()?);
             if parent == mount.at {
                 names.reverse();
                 return Ok(format!("/{}", names.join("/")));
@@ -69,16 +74,92 @@ pub fn of_dentry(kernel: &Kernel, vfsmount: VirtAddr, dentry: VirtAddr) -> Field
             continue;
         }
         let entry = entries.load(at);
-        let name = printable(&kernel.memory().c_string(entry.name?, MOST_NAME_BYTES)?);
-        let parent = entry.d_parent?;
-        // The root of a file system that is mounted nowhere: pipes, sockets, memory files.
+        if let Some(name) = made_up(kernel, &entry).filter(|_| at == dentry) {
+            return Ok(name);
+        }
+        let name = name_of(kernel, &entry)?;
+        let parent = entry.parent?;
+        // The root of a file system that is mounted nowhere (any more).
         if parent == at {
-            names.push(name);
-            names.reverse();
-            return Ok(names.join("/"));
+            return Ok(below_root(names, name));
         }
         names.push(name);
         at = parent;
     }
-    Err(Lacks::implausible("a path that does not end"))
+    Err(endless())
+}
+
+/// The path of a directory entry from the root of its own file system.
+///
+/// # Errors
+/// As [`of_file`].
+pub fn in_file_system(kernel: &Kernel, dentry: VirtAddr) -> Field<String> {
+    let entries = kernel.loader::<Dentry>();
+    let mut at = dentry;
+    let mut names: Vec<String> = Vec::new();
+    for _ in 0..MOST_STEPS {
+        let entry = entries.load(at);
+        if let Some(name) = made_up(kernel, &entry).filter(|_| at == dentry) {
+            return Ok(name);
+        }
+        let name = name_of(kernel, &entry)?;
+        let parent = entry.parent?;
+        if parent == at {
+            return Ok(below_root(names, name));
+        }
+        names.push(name);
+        at = parent;
+    }
+    Err(endless())
+}
+
+/// Joins names that were found from the last to the first. A root is called `/`; what is in no directory is one.
+fn below_root(mut names: Vec<String>, root: String) -> String {
+    let is_directory = root == "/";
+    names.push(if is_directory && !names.is_empty() { String::new() } else { root });
+    names.reverse();
+    names.join("/")
+}
+
+fn endless() -> Lacks {
+    Lacks::implausible("a path that does not end")
+}
+
+fn name_of(kernel: &Kernel, entry: &Dentry) -> Field<String> {
+    Ok(printable(&kernel.memory().c_string(entry.name.clone()?, MOST_NAME_BYTES)?))
+}
+
+#[derive(Load)]
+#[load(type = "dentry_operations")]
+struct Operations {
+    d_dname: Field<VirtAddr>,
+}
+
+/// The name of a file that is in no directory: its file system makes it up when it is asked (`d_dname`).
+fn made_up(kernel: &Kernel, entry: &Dentry) -> Option<String> {
+    let operations = entry.operations.clone().ok().filter(|at| !at.is_null())?;
+    let function = kernel.load::<Operations>(operations).d_dname.ok().filter(|at| !at.is_null())?;
+    let number = || {
+        let inode: Inode = kernel.load(entry.inode.clone().ok()?);
+        inode.number.ok()
+    };
+    match kernel.place(function)?.symbol.name {
+        "pipefs_dname" => Some(format!("pipe:[{}]", number()?)),
+        "sockfs_dname" => Some(format!("socket:[{}]", number()?)),
+        "anon_inodefs_dname" => Some(format!("anon_inode:{}", name_of(kernel, entry).ok()?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_have_a_slash_or_a_name() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(below_root(Vec::new(), "/".into()), "/");
+        assert_eq!(below_root(names(&["blob", "data"]), "/".into()), "/data/blob");
+        assert_eq!(below_root(Vec::new(), "memfd:x".into()), "memfd:x");
+    }
 }

@@ -50,15 +50,47 @@ pub fn at(kernel: &Kernel, mm: VirtAddr, address: VirtAddr) -> Field<Option<Vma>
     broken.map_or(Ok(None), |why| Err(why.into()))
 }
 
+/// The areas of an `mm_struct` by ascending address, and why some are lacking, where they are.
+///
+/// # Errors
+/// The areas cannot be walked.
+pub fn all(kernel: &Kernel, mm: VirtAddr) -> Field<(Vec<Vma>, Option<Lacks>)> {
+    let memory = kernel.memory();
+    let loader = kernel.loader::<Vma>();
+    let (mut areas, mut broken) = (Vec::new(), None);
+    if let Ok(tree) = kernel.offset_of("mm_struct", "mm_mt") {
+        let layout = walk::MapleLayout::find(kernel)?;
+        let root = layout.tree(memory, mm.add(tree))?;
+        for range in walk::maple(memory, layout, root.root) {
+            match range {
+                Ok(range) => areas.push(loader.load(VirtAddr(range.entry))),
+                Err(why) => broken = Some(why.into()),
+            }
+        }
+    } else {
+        for area in chain(kernel, mm)? {
+            match area {
+                Ok(area) => areas.push(loader.load(area)),
+                Err(why) => broken = Some(why.into()),
+            }
+        }
+    }
+    Ok((areas, broken))
+}
+
 /// Before 6.1 the areas of a process are a chain in the order of their addresses.
-fn in_chain(kernel: &Kernel, mm: VirtAddr, address: VirtAddr) -> Field<Option<Vma>> {
+fn chain(kernel: &Kernel, mm: VirtAddr) -> Field<walk::Chain<'_>> {
     let first = kernel
         .offset_of("mm_struct", "mmap")
         .map_err(|_| Lacks::Member { record: "mm_struct".into(), members: Names::new(["mm_mt", "mmap"]) })?;
     let next = kernel.offset_of("vm_area_struct", "vm_next")?;
-    let loader = kernel.loader::<Vma>();
     let memory = kernel.memory();
-    for area in walk::null_terminated(memory, memory.pointer(mm.add(first))?, next) {
+    Ok(walk::null_terminated(memory, memory.pointer(mm.add(first))?, next))
+}
+
+fn in_chain(kernel: &Kernel, mm: VirtAddr, address: VirtAddr) -> Field<Option<Vma>> {
+    let loader = kernel.loader::<Vma>();
+    for area in chain(kernel, mm)? {
         let area = loader.load(area?);
         if address < area.end.clone()? {
             return Ok(Some(area).filter(|area| area.start.as_ref().is_ok_and(|start| *start <= address)));
