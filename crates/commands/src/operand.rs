@@ -57,6 +57,20 @@ pub(crate) fn count(command: &str, word: &str) -> Result<u64, UsageError> {
     number(word).ok_or_else(|| UsageError::new(command, format!("{word} is not a number")))
 }
 
+/// The processors in a list such as `0,2-4`; all that are plugged in where no list is given.
+pub(crate) fn cpus(cx: &Cx, command: &str, list: Option<&str>) -> Result<Vec<u32>, CommandError> {
+    let known = cx.kernel.cpus()?;
+    let present = known.present.as_ref().unwrap_or(&known.possible);
+    let chosen: Vec<u32> = match list {
+        Some("a" | "all") | None => return Ok(present.iter().filter(|cpu| *cpu < known.limit).collect()),
+        Some(list) => number_list(command, list, known.limit)?,
+    };
+    match chosen.iter().find(|cpu| !known.possible.contains(**cpu)) {
+        Some(cpu) => Err(CommandError::not_found(format!("{command}: there is no CPU {cpu}"))),
+        None => Ok(chosen),
+    }
+}
+
 /// Takes `name:cpus` apart, the form of per-CPU operands: `runqueues:0,2-4`, `:a` for all, `:` alone for the processor of
 /// the current task.
 pub(crate) fn processors<'w>(

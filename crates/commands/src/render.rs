@@ -105,6 +105,18 @@ impl fmt::Display for Elapsed {
     }
 }
 
+/// A short stretch of nanoseconds as crash prints it: days, then `00:00:00.003`.
+pub(crate) struct Ago(pub(crate) u64);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NANOS: u64 = 1_000_000_000;
+        let (seconds, millis) = (self.0 / NANOS, self.0 % NANOS / 1_000_000);
+        let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+        write!(f, "{days} {hours:02}:{:02}:{:02}.{millis:03}", seconds / 60 % 60, seconds % 60)
+    }
+}
+
 /// A point in time in UTC, the way `date` prints it: `Fri Nov 20 12:14:39 UTC 2026`.
 pub(crate) fn date(ns_since_1970: u64) -> Option<String> {
     let time = Timestamp::from_nanosecond(ns_since_1970.into()).ok()?;

@@ -9,11 +9,9 @@ use super::Blocks;
 use crate::args::{Args, number_list};
 use crate::command::CommandError;
 use crate::cx::Cx;
-use crate::render::{TaskLine, UNKNOWN};
+use crate::render::{Ago, TaskLine, UNKNOWN};
 use crate::settings::Radix;
 use crate::sink::{Render, Sink, SinkExt};
-
-const NANOS: u64 = 1_000_000_000;
 
 #[derive(Serialize)]
 struct LastRun {
@@ -42,11 +40,7 @@ impl View {
         match (self.ago, row.last_run, row.ago_ns) {
             (false, Some(time), _) if self.radix == Radix::Hexadecimal => format!("{time:x}"),
             (false, Some(time), _) => time.to_string(),
-            (true, _, Some(ago)) => {
-                let (seconds, millis) = (ago / NANOS, ago % NANOS / 1_000_000);
-                let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
-                format!("{days} {hours:02}:{:02}:{:02}.{millis:03}", seconds / 60 % 60, seconds % 60)
-            }
+            (true, _, Some(ago)) => Ago(ago).to_string(),
             _ => UNKNOWN.to_owned(),
         }
     }
@@ -106,6 +100,8 @@ mod tests {
     use kdive_base::VirtAddr;
 
     use super::*;
+
+    const NANOS: u64 = 1_000_000_000;
 
     #[test]
     fn times_are_shown_as_crash_shows_them() {

@@ -26,6 +26,8 @@ pub struct Clock {
     pub wall_ns: u64,
     /// Wall-clock time of the boot, in nanoseconds since 1970.
     pub boot_ns: u64,
+    /// The monotonic clock at the same time: nanoseconds from boot, time asleep left out.
+    pub monotonic_ns: u64,
 }
 
 impl Clock {
@@ -58,9 +60,11 @@ impl Clock {
         }
         let wall_ns = seconds.saturating_mul(NANOS).saturating_add(keeper.xtime_nsec.clone()? >> shift);
         // What to add to the monotonic clock for the wall clock, and for the clock that counts sleep too.
-        let boot = keeper.offs_real.clone()?.saturating_sub(keeper.offs_boot.clone()?);
+        let real = keeper.offs_real.clone()?;
+        let boot = real.saturating_sub(keeper.offs_boot.clone()?);
+        let monotonic_ns = wall_ns.saturating_add_signed(real.saturating_neg());
         match u64::try_from(boot) {
-            Ok(boot_ns) if boot_ns <= wall_ns => Ok(Self { wall_ns, boot_ns }),
+            Ok(boot_ns) if boot_ns <= wall_ns => Ok(Self { wall_ns, boot_ns, monotonic_ns }),
             _ => Err(Lacks::implausible("the machine was booted after it died")),
         }
     }
