@@ -7,6 +7,8 @@
 
 pub mod fs;
 pub mod hugetlb;
+pub mod ipc;
+pub mod irq;
 pub mod limits;
 pub mod locate;
 pub mod log;
@@ -29,3 +31,4 @@ pub mod time;
 pub mod vma;
 pub mod vmalloc;
 pub mod vmstat;
+pub mod wait;

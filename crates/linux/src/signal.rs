@@ -70,14 +70,15 @@ pub fn members(set: u64) -> impl Iterator<Item = u32> {
     (1..=SIGNALS).filter(move |signal| set >> (signal - 1) & 1 == 1)
 }
 
-/// Flags of a handler (include/uapi/asm-generic/signal-defs.h), the lowest bit first.
+/// Flags of a handler (include/uapi/asm-generic/signal-defs.h): `SA_RESTORER`, which
+/// the C library sets, then the lowest bit first.
 pub const FLAGS: [(u64, &str); 11] = [
+    (0x0400_0000, "SA_RESTORER"),
     (0x1, "SA_NOCLDSTOP"),
     (0x2, "SA_NOCLDWAIT"),
     (0x4, "SA_SIGINFO"),
     (0x400, "SA_UNSUPPORTED"),
     (0x800, "SA_EXPOSE_TAGBITS"),
-    (0x0400_0000, "SA_RESTORER"),
     (0x0800_0000, "SA_ONSTACK"),
     (0x1000_0000, "SA_RESTART"),
     (0x2000_0000, "SA_INTERRUPT"),

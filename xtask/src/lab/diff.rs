@@ -266,9 +266,9 @@ fn scripted(line: &str, file: &str) -> String {
     }
 }
 
-/// Without blanks at the ends of lines, and with `$ =` for `$7 =`.
+/// Without blanks at the ends of lines, blank lines at the end, and with `$ =` for `$7 =`.
 fn comparable(text: &str) -> String {
-    text.lines().map(|line| without_number(line.trim_end()) + "\n").collect()
+    text.trim_end().lines().map(|line| without_number(line.trim_end()) + "\n").collect()
 }
 
 fn without_number(line: &str) -> String {

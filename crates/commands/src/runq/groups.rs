@@ -29,7 +29,9 @@ impl Render for Tree {
         for (title, queue) in
             queues.into_iter().filter(|(title, queue)| *title == "CFS_RQ" || queue.is_some())
         {
-            let group = queue.and_then(|queue| queue.task_group);
+            // Without real-time groups all its tasks are of the root.
+            let own = queue.and_then(|queue| queue.task_group);
+            let group = own.or_else(|| row.fair.as_ref().and_then(|fair| fair.task_group));
             let at = queue.map(|queue| queue.queue);
             writeln!(out, "  ROOT_TASK_GROUP: {}  {title}: {}", Known(group), Known(at))?;
             if let Some(queue) = queue {
@@ -41,7 +43,7 @@ impl Render for Tree {
     }
 }
 
-/// Writes the entries of a queue, groups behind tasks.
+/// Writes the entries of a queue.
 struct Lines {
     title: &'static str,
     current: Option<kdive_base::VirtAddr>,
@@ -49,12 +51,15 @@ struct Lines {
 
 impl Lines {
     fn below(&self, queue: &QueueRow, margin: usize, out: &mut dyn fmt::Write) -> fmt::Result {
-        let entries = || queue.current.as_deref().into_iter().chain(&queue.queued);
         let mut any = false;
-        for entry in entries() {
+        for entry in queue.current.as_deref().into_iter().chain(&queue.queued) {
+            any = true;
             match entry {
-                Entry::Group { priority: None, .. } => continue,
-                // Groups of a real-time queue have a level, and stand among the tasks.
+                Entry::Group { priority: None, queue } => {
+                    write!(out, "{:margin$}", "")?;
+                    self.group(queue, margin.saturating_add(3), out)?;
+                }
+                // Groups of a real-time queue have a level as tasks do.
                 Entry::Group { priority: Some(level), queue } => {
                     write!(out, "{:margin$}[{level:>3}] ", "")?;
                     self.group(queue, margin.saturating_add(6), out)?;
@@ -65,24 +70,19 @@ impl Lines {
                     out.write_str(if runs { " [CURRENT]\n" } else { "\n" })?;
                 }
             }
-            any = true;
         }
-        let groups = entries().filter_map(|entry| match entry {
-            Entry::Group { priority: None, queue } => Some(queue),
-            _ => None,
-        });
-        for group in groups.chain(&queue.off) {
+        for group in &queue.off {
+            any = true;
             write!(out, "{:margin$}", "")?;
             self.group(group, margin.saturating_add(3), out)?;
-            any = true;
         }
         if any { Ok(()) } else { writeln!(out, "{:margin$}[no tasks queued]", "") }
     }
 
     fn group(&self, queue: &QueueRow, margin: usize, out: &mut dyn fmt::Write) -> fmt::Result {
-        write!(out, "TASK_GROUP: {}  {}: {} ", Known(queue.task_group), self.title, queue.queue)?;
+        write!(out, "TASK_GROUP: {}  {}: {}", Known(queue.task_group), self.title, queue.queue)?;
         if !queue.group_name.is_empty() {
-            write!(out, " <{}>", queue.group_name)?;
+            write!(out, "  <{}>", queue.group_name)?;
         }
         out.write_str(if queue.throttled { " (THROTTLED)\n" } else { "\n" })?;
         self.below(queue, margin, out)

@@ -125,7 +125,7 @@ impl PendingRow {
         if self.queue.is_empty() {
             return writeln!(out, "{:margin$}  SIGQUEUE: (empty)", "");
         }
-        writeln!(out, "{:margin$}  SIGQUEUE:  SIG  {:<16}", "", "SIGINFO")?;
+        writeln!(out, "{:margin$}  SIGQUEUE:  SIG      SIGINFO     ", "")?;
         for waiting in &self.queue {
             writeln!(out, "{:margin$}             {:>3}  {}", "", Known(waiting.signal), waiting.siginfo)?;
         }

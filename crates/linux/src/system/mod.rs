@@ -2,7 +2,10 @@
 
 mod config;
 mod dmi;
+mod e820;
+mod memory;
 mod panic;
+mod syscalls;
 mod taint;
 mod time;
 mod uts;
@@ -12,7 +15,10 @@ use kdive_target::{Field, Kernel, Lacks};
 pub use crate::mmzone::present_pages;
 pub use config::config;
 pub use dmi::{DmiString, dmi};
+pub use e820::{MapRange, memory_map};
+pub use memory::present_pages;
 pub use panic::{PanicMessage, panic_message};
+pub use syscalls::{Syscall, syscalls};
 pub use taint::Taint;
 pub use time::{Clock, ticks_per_second};
 pub use uts::Uts;

@@ -12,18 +12,32 @@ pub fn jiffies(kernel: &Kernel) -> Field<u64> {
     Ok(kernel.memory().u64(kernel.any_symbol(&["jiffies_64", "jiffies"])?)?)
 }
 
-/// How many elements of `element` a per-CPU variable has, as its type tells.
+/// How many elements of `element` a per-CPU variable has, as its type tells; as the next variable tells, where the kernel
+/// does not describe this one (BTF of 5.10).
 fn elements(kernel: &Kernel, variable: &str, element: &str) -> Field<u64> {
-    let unknown = || Lacks::unavailable(format_args!("how long {variable} is, is not known"));
     let types = kernel.types()?;
-    let of = types.find(Tag::Variable, variable).map_err(|_| unknown())?;
-    let count = types.size_of(of).unwrap_or(0).checked_div(kernel.size_of(element)?).ok_or_else(unknown)?;
-    if count == 0 || count > 64 { Err(unknown()) } else { Ok(count) }
+    let typed = types.find(Tag::Variable, variable).ok().and_then(|of| types.size_of(of));
+    let up_to_next = || {
+        let at = kernel.symbol(variable).ok()?;
+        Some(kernel.symbol_table().ok()?.next(at)?.address.since(at))
+    };
+    let bytes = typed.or_else(up_to_next).unwrap_or(0);
+    let count = bytes.checked_div(kernel.size_of(element)?).unwrap_or(0);
+    match count {
+        1..=MOST_BASES => Ok(count),
+        _ => Err(Lacks::unavailable(format_args!("how long {variable} is, is not known"))),
+    }
 }
 
-/// A function that a timer calls, by name.
+/// A processor has three wheels at most.
+const MOST_BASES: u64 = 8;
+
+/// A function that a timer calls, by name; with the distance where it is none's beginning.
 #[must_use]
 pub fn function_name(kernel: &Kernel, at: VirtAddr) -> Option<String> {
     let place = kernel.place(at)?;
-    (place.offset == 0).then(|| place.symbol.name.to_owned())
+    Some(match place.offset {
+        0 => place.symbol.name.to_owned(),
+        offset => format!("{}+{offset}", place.symbol.name),
+    })
 }

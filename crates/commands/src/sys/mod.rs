@@ -1,5 +1,7 @@
 //! `sys`: the machine, its kernel, and how it died.
 
+mod calls;
+
 use std::fmt;
 
 use jiff::Timestamp;
@@ -23,8 +25,12 @@ pub(crate) static SYS: Command = Command {
     names: &["sys"],
     group: Group::System,
     summary: "the machine, its kernel, and how it died",
-    operands: "[config]",
+    operands: "[config | name | number]",
     options: &[
+        Opt::flag(
+            "-c",
+            "the table of system calls; those whose name contains a text, or the one with a number",
+        ),
         Opt::flag("-t", "the kernel's taint: the mask, and a letter for each bit"),
         Opt::flag("-i", "what the firmware says of the machine (DMI)"),
     ],
@@ -34,6 +40,9 @@ pub(crate) static SYS: Command = Command {
 
 fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let words: Vec<&str> = args.operands.iter().map(String::as_str).collect();
+    if args.has("-c") && !args.has("-t") && !args.has("-i") {
+        return calls::show(cx, &words, out);
+    }
     match (words.as_slice(), args.has("-t"), args.has("-i")) {
         (["config"], false, false) => Ok(out.text(&config(&cx.kernel)?)?),
         ([], true, false) => Ok(out.row(&TaintRow(Taint::find(&cx.kernel)?), &())?),
@@ -42,7 +51,7 @@ fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
             let system = System::find(cx);
             Ok(out.row(&system, &())?)
         }
-        _ => Err(UsageError::new("sys", "one of -t, -i and config, or nothing").into()),
+        _ => Err(UsageError::new("sys", "one of -c, -t, -i and config, or nothing").into()),
     }
 }
 
@@ -150,7 +159,7 @@ fn crash_time(cx: &Cx) -> Option<u64> {
 }
 
 /// How many processors there are, and how many of them were offline.
-fn processors(cx: &mut Cx) -> (Option<u32>, Option<u32>) {
+pub(crate) fn processors(cx: &mut Cx) -> (Option<u32>, Option<u32>) {
     let kernel = cx.kernel.clone();
     let Some(cpus) = cx.known(kernel.cpus(), "CPUS", String::new) else { return (None, None) };
     let present = cpus.present.as_ref().unwrap_or(&cpus.possible);
