@@ -127,7 +127,8 @@ impl PendingRow {
         }
         writeln!(out, "{:margin$}  SIGQUEUE:  SIG      SIGINFO     ", "")?;
         for waiting in &self.queue {
-            writeln!(out, "{:margin$}             {:>3}  {}", "", Known(waiting.signal), waiting.siginfo)?;
+            // As in crash, in one column for threads of a group too.
+            writeln!(out, "{:>16}  {}", Known(waiting.signal), waiting.siginfo)?;
         }
         Ok(())
     }
