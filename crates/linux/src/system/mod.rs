@@ -3,7 +3,6 @@
 mod config;
 mod dmi;
 mod e820;
-mod memory;
 mod panic;
 mod syscalls;
 mod taint;
@@ -16,7 +15,6 @@ pub use crate::mmzone::present_pages;
 pub use config::config;
 pub use dmi::{DmiString, dmi};
 pub use e820::{MapRange, memory_map};
-pub use memory::present_pages;
 pub use panic::{PanicMessage, panic_message};
 pub use syscalls::{Syscall, syscalls};
 pub use taint::Taint;
