@@ -54,8 +54,12 @@ impl Sink for Buffer {
         record: &dyn ToJson,
         text: &dyn Fn(&mut dyn fmt::Write) -> fmt::Result,
     ) -> Result<(), Closed> {
-        // As in the document of one command, a header behind rows is a row.
-        let part = if part == Part::Header && !self.rows.is_empty() { Part::Row } else { part };
+        // As in the output of one command, a header behind rows is a row, and titles behind rows stay there.
+        let part = match part {
+            Part::Header if !self.rows.is_empty() => Part::Row,
+            Part::Heading if !self.rows.is_empty() && self.form == Form::Text => Part::Row,
+            part => part,
+        };
         let kept = match part {
             Part::Heading if self.form == Form::Json => return Ok(()),
             Part::Heading | Part::Header => &mut self.header,

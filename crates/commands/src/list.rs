@@ -35,6 +35,8 @@ pub static COMMANDS: &[&Command] = &[
     &crate::vtop::BTOP,
     &crate::where_cmd::WHERE,
     &crate::kmem::KMEM,
+    &crate::swap::SWAP,
+    &crate::vm::VM,
     &crate::whatis::WHATIS,
     &crate::whatis::PTYPE,
     &crate::refs::REFS,

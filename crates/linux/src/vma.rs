@@ -98,3 +98,108 @@ fn in_chain(kernel: &Kernel, mm: VirtAddr, address: VirtAddr) -> Field<Option<Vm
     }
     Ok(None)
 }
+
+/// The name of a flag of areas: `VM_*` without the prefix (include/linux/mm.h). The kernel's own table of them, for
+/// `/proc/PID/smaps`, tells which bit is which; the bits that only some kernels have are named by it alone.
+#[must_use]
+pub fn flag_names(kernel: &Kernel, flags: u64) -> Vec<String> {
+    let table = kernel.once(FlagTable::find);
+    (0..u64::BITS).filter(|bit| flags >> bit & 1 == 1).map(|bit| table.name(bit)).collect()
+}
+
+/// The two letters of each bit.
+struct FlagTable(Vec<[u8; 2]>);
+
+/// Letters in `/proc/PID/smaps` and the names that they stand for (`show_smap_vma_flags`, fs/proc/task_mmu.c).
+const LETTERS: [(&[u8; 2], &str); 37] = [
+    (b"rd", "READ"),
+    (b"wr", "WRITE"),
+    (b"ex", "EXEC"),
+    (b"sh", "SHARED"),
+    (b"mr", "MAYREAD"),
+    (b"mw", "MAYWRITE"),
+    (b"me", "MAYEXEC"),
+    (b"ms", "MAYSHARE"),
+    (b"gd", "GROWSDOWN"),
+    (b"um", "UFFD_MISSING"),
+    (b"pf", "PFNMAP"),
+    (b"gu", "MAYBE_GUARD"),
+    (b"dw", "DENYWRITE"),
+    (b"uw", "UFFD_WP"),
+    (b"lo", "LOCKED"),
+    (b"io", "IO"),
+    (b"sr", "SEQ_READ"),
+    (b"rr", "RAND_READ"),
+    (b"dc", "DONTCOPY"),
+    (b"de", "DONTEXPAND"),
+    (b"lf", "LOCKONFAULT"),
+    (b"ac", "ACCOUNT"),
+    (b"nr", "NORESERVE"),
+    (b"ht", "HUGETLB"),
+    (b"sf", "SYNC"),
+    (b"ar", "ARCH_1"),
+    (b"wf", "WIPEONFORK"),
+    (b"dd", "DONTDUMP"),
+    (b"sd", "SOFTDIRTY"),
+    (b"mm", "MIXEDMAP"),
+    (b"hg", "HUGEPAGE"),
+    (b"nh", "NOHUGEPAGE"),
+    (b"mg", "MERGEABLE"),
+    (b"ui", "UFFD_MINOR"),
+    (b"ss", "SHADOW_STACK"),
+    (b"dp", "DROPPABLE"),
+    (b"sl", "SEALED"),
+];
+/// The table as it is today, where the kernel's own is not found: the letters of bits 0 to 31.
+const USUAL: &[u8; 64] = b"rdwrexshmrmwmemsgdumpf??uwloiosrrrdcdelfacnrhtsfarwfddsdmmhgnhmg";
+
+impl FlagTable {
+    /// `mnemonics`: a static array of two letters for each bit, or since 6.18 of two letters and a NUL.
+    fn find(kernel: &Kernel) -> Self {
+        let usual = || Self(USUAL.as_chunks::<2>().0.to_vec());
+        let Ok(table) = kernel.symbol_table() else { return usual() };
+        let mut named = table.iter().filter(|symbol| symbol.name.starts_with("mnemonics"));
+        let found = named.find_map(|symbol| Self::parse(&kernel.memory().bytes(symbol.address, 192).ok()?));
+        found.unwrap_or_else(usual)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let width = match bytes {
+            [b'r', b'd', b'w', b'r', ..] => 2,
+            [b'r', b'd', 0, b'w', b'r', ..] => 3,
+            _ => return None,
+        };
+        let letters = bytes.chunks_exact(width).take(64).map(|letters| match letters {
+            [one, two, ..] => [*one, *two],
+            _ => [0; 2],
+        });
+        Some(Self(letters.collect()))
+    }
+
+    fn name(&self, bit: u32) -> String {
+        let letters = self.0.get(bit as usize).copied().unwrap_or_default();
+        let known = LETTERS.iter().find(|(known, _)| **known == letters).map(|(_, name)| (*name).to_owned());
+        known.unwrap_or_else(|| match letters {
+            [one @ b'a'..=b'z', two] if two.is_ascii_alphanumeric() => {
+                [one, two].map(char::from).iter().collect::<String>().to_uppercase()
+            }
+            _ => format!("BIT_{bit}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_named_by_the_kernels_own_table() {
+        let table = FlagTable::parse(b"rdwrexsh").unwrap();
+        assert_eq!(table.name(1), "WRITE");
+        assert_eq!(table.name(40), "BIT_40");
+        let table = FlagTable::parse(b"rd\0wr\0ex\0zz\0??\0").unwrap();
+        assert_eq!([2, 3, 4].map(|bit| table.name(bit)), ["EXEC", "ZZ", "BIT_4"]);
+        assert!(FlagTable::parse(b"garbage").is_none());
+        assert_eq!(FlagTable(USUAL.as_chunks::<2>().0.to_vec()).name(27), "SOFTDIRTY");
+    }
+}

@@ -153,7 +153,7 @@ impl Render for Translated {
             writeln!(out)?;
         }
         if let Some(vma) = &self.vma {
-            vma.render(&(), out)?;
+            vma.render(&true, out)?;
             writeln!(out)?;
         }
         if let Some(SwapPlace { path: Some(path), offset, .. }) = self.swapped_to().filter(|_| self.user) {

@@ -7,7 +7,8 @@ use kdive_base::{PhysAddr, VirtAddr};
 use kdive_linux::pages::{Page, Pages};
 use kdive_linux::path;
 use kdive_linux::vma::Vma;
-use kdive_target::Lacks;
+use kdive_target::{Field, Lacks};
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::cx::Cx;
@@ -202,25 +203,42 @@ pub(crate) fn push_hex(line: &mut Vec<u8>, value: u64, width: usize, pad: u8) {
 /// An area of a process.
 #[derive(Debug, Serialize)]
 pub(crate) struct VmaRow {
-    vma: VirtAddr,
+    pub(crate) vma: VirtAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
-    start: Option<VirtAddr>,
+    pub(crate) start: Option<VirtAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    end: Option<VirtAddr>,
+    pub(crate) end: Option<VirtAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    flags: Option<Hex>,
+    pub(crate) flags: Option<Hex>,
     /// The file that it maps.
     #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<String>,
+    pub(crate) file: Option<String>,
+}
+
+/// The names of files that were met.
+#[derive(Default)]
+pub(crate) struct FileNames(FxHashMap<VirtAddr, Field<String>>);
+
+impl FileNames {
+    fn of(&mut self, cx: &Cx, file: VirtAddr) -> Field<String> {
+        self.0.entry(file).or_insert_with(|| path::of_file(&cx.kernel, file)).clone()
+    }
 }
 
 impl VmaRow {
     /// What is known of an area; what lacks is noted as a gap.
     pub(crate) fn new(cx: &mut Cx, vma: &Vma) -> Self {
-        let kernel = cx.kernel.clone();
+        Self::with_files(cx, vma, &mut FileNames::default())
+    }
+
+    /// As [`VmaRow::new`], for one of several areas: they map the same files.
+    pub(crate) fn with_files(cx: &mut Cx, vma: &Vma, names: &mut FileNames) -> Self {
         let place = || format!("vm_area_struct {:#}", vma.at);
         let file = cx.known(vma.file.clone(), "FILE of a VMA", place).filter(|file| !file.is_null());
-        let file = file.and_then(|file| cx.known(path::of_file(&kernel, file), "FILE of a VMA", place));
+        let file = file.and_then(|file| {
+            let name = names.of(cx, file);
+            cx.known(name, "FILE of a VMA", place)
+        });
         Self {
             vma: vma.at,
             start: cx.known(vma.start.clone(), "START of a VMA", place),
@@ -231,14 +249,20 @@ impl VmaRow {
     }
 }
 
-impl Render for VmaRow {
-    type View = ();
+/// Titles of [`VmaRow`].
+pub(crate) const VMA_TITLES: &str = "      VMA           START       END     FLAGS FILE\n";
 
-    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
+impl Render for VmaRow {
+    /// Whether the titles go before it.
+    type View = bool;
+
+    fn render(&self, titles: &bool, out: &mut dyn fmt::Write) -> fmt::Result {
         let hex = |number: Option<u64>| Known(number.map(|number| format!("{number:x}")));
         let (start, end) = (hex(self.start.map(|at| at.0)), hex(self.end.map(|at| at.0)));
         let (flags, file) = (hex(self.flags.map(|flags| flags.0)), self.file.as_deref().unwrap_or_default());
-        writeln!(out, "      VMA           START       END     FLAGS FILE")?;
+        if *titles {
+            out.write_str(VMA_TITLES)?;
+        }
         writeln!(out, "{} {start:>10} {end:>10} {flags} {file}", self.vma)
     }
 }
@@ -268,7 +292,7 @@ mod tests {
             flags: Some(Hex(0x800_0071)),
             file: Some("/bin/busybox".into()),
         };
-        vma.render(&(), &mut text).unwrap();
+        vma.render(&true, &mut text).unwrap();
         assert_eq!(
             text,
             "      PAGE       PHYSICAL      MAPPING       INDEX CNT FLAGS\n\
