@@ -62,6 +62,8 @@ impl Sink for Buffer {
         };
         let kept = match part {
             Part::Heading if self.form == Form::Json => return Ok(()),
+            // Between rows it stays where it is.
+            Part::Heading if !self.rows.is_empty() => &mut self.rows,
             Part::Heading | Part::Header => &mut self.header,
             Part::Row => &mut self.rows,
             Part::Trailer => &mut self.trailer,

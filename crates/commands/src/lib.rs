@@ -43,6 +43,7 @@ mod mach;
 mod memory;
 mod mod_cmd;
 mod mount;
+mod net;
 mod operand;
 mod print;
 mod ps;

@@ -28,6 +28,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::files::FILES,
     &crate::fuser::FUSER,
     &crate::mount::MOUNT,
+    &crate::net::NET,
     &crate::vtop::VTOP,
     &crate::vtop::PTE,
     &crate::vtop::PTOV,

@@ -16,6 +16,7 @@ pub mod meminfo;
 pub mod memory_block;
 pub mod mm;
 pub mod mmzone;
+pub mod net;
 pub mod page_alloc;
 pub mod pages;
 pub mod path;

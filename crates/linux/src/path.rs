@@ -147,6 +147,10 @@ fn made_up(kernel: &Kernel, entry: &Dentry) -> Option<String> {
         "pipefs_dname" => Some(format!("pipe:[{}]", number()?)),
         "sockfs_dname" => Some(format!("socket:[{}]", number()?)),
         "anon_inodefs_dname" => Some(format!("anon_inode:{}", name_of(kernel, entry).ok()?)),
+        // An anonymous inode until 6.9, and still called so.
+        "pidfs_dname" => Some("anon_inode:[pidfd]".to_owned()),
+        // Memory files: in no directory from the start.
+        "simple_dname" => Some(format!("/{} (deleted)", name_of(kernel, entry).ok()?)),
         _ => None,
     }
 }

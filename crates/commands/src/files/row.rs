@@ -62,6 +62,9 @@ pub(crate) struct Row {
     kind: Option<FileKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
+    /// Whether the name is gone, and the file stays until it is closed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
 }
 
 /// Which columns are shown.
@@ -96,7 +99,8 @@ impl Render for Row {
                 write!(out, "{inode} {mapping} {:>7} ", Known(self.pages))?;
             }
         }
-        writeln!(out, "{:<4} {}", Known(self.kind), Known(self.path.as_deref()))
+        let gone = if self.deleted { " (deleted)" } else { "" };
+        writeln!(out, "{:<4} {}{gone}", Known(self.kind), Known(self.path.as_deref()))
     }
 }
 
@@ -177,7 +181,13 @@ pub(crate) fn open_files(cx: &mut Cx, task: &Task, columns: Columns) -> OpenFile
     if let Some(lacks) = &table.incomplete {
         cx.lacks(lacks, "open files of a task", name);
     }
-    let opener = Opener { columns, files: kernel.loader(), inodes: kernel.loader(), spaces: kernel.loader() };
+    let opener = Opener {
+        columns,
+        files: kernel.loader(),
+        dentries: kernel.loader(),
+        inodes: kernel.loader(),
+        spaces: kernel.loader(),
+    };
     let rows = table.open.iter().map(|open| opener.row(cx, open, name)).collect();
     OpenFiles { header, rows }
 }
@@ -207,6 +217,7 @@ fn header(cx: &mut Cx, task: &Task) -> Header {
 struct Opener<'k> {
     columns: Columns,
     files: Loader<'k, File>,
+    dentries: Loader<'k, Dentry>,
     inodes: Loader<'k, Inode>,
     spaces: Loader<'k, AddressSpace>,
 }
@@ -224,6 +235,7 @@ impl Opener<'_> {
             pages: None,
             kind: None,
             path: None,
+            deleted: false,
         };
         if let Some(file) = row.file {
             self.fill(cx, &mut row, &self.files.load(file), &mut lacking);
@@ -250,6 +262,7 @@ impl Opener<'_> {
         }
         if let (Ok(mount), Some(dentry)) = (&file.mount, row.dentry) {
             row.path = known(lacking, "PATH", path::of_dentry(kernel, *mount, dentry));
+            row.deleted = self.dentries.load(dentry).is_deleted().unwrap_or(false);
         }
     }
 }
@@ -272,6 +285,7 @@ mod tests {
             pages: Some(2048),
             kind: Some(FileKind::Regular),
             path: Some("/data/blob".into()),
+            deleted: false,
         }
     }
 
@@ -293,6 +307,12 @@ mod tests {
             " FD      INODE          I_MAPPING     NRPAGES TYPE PATH\n\
              \x20 3 ff2702890148e780        ?            2048 REG  /data/blob\n"
         );
+    }
+
+    #[test]
+    fn a_file_whose_name_is_gone_says_so() {
+        let shown = text(&Row { deleted: true, ..row() }, Columns::Files);
+        assert!(shown.ends_with("REG  /data/blob (deleted)\n"), "{shown}");
     }
 
     #[test]

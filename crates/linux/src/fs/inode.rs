@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kdive_base::VirtAddr;
-use kdive_target::{Field, Load, MemberAddress};
+use kdive_target::{Field, Load};
 use serde::{Serialize, Serializer};
 
 /// The part of `struct inode` that kdive understands.
@@ -28,9 +28,6 @@ pub struct Inode {
     /// Size in bytes.
     #[load(any("i_size"))]
     pub size: Field<u64>,
-    /// The directory entries that name it (`struct hlist_head` of `dentry.d_u.d_alias`).
-    #[load(any("i_dentry"))]
-    pub dentries: Field<MemberAddress>,
 }
 
 impl Inode {
@@ -62,9 +59,22 @@ pub struct Dentry {
     /// Its name there (`char *`).
     #[load(any("d_name.name", "__d_name.name"))]
     pub name: Field<VirtAddr>,
+    /// The link that leads to it in the hash table of names; null where it is in none.
+    #[load(any("d_hash.pprev"))]
+    hash_link: Field<VirtAddr>,
     /// `struct dentry_operations`; null for none.
     #[load(any("d_op"))]
     pub operations: Field<VirtAddr>,
+}
+
+impl Dentry {
+    /// Whether its name was removed while it is in use (`d_unlinked`).
+    ///
+    /// # Errors
+    /// The dentry cannot be read.
+    pub fn is_deleted(&self) -> Field<bool> {
+        Ok(self.hash_link.clone()?.is_null() && self.parent.clone()? != self.at)
+    }
 }
 
 /// The kind of a file (`S_IFMT`).
