@@ -5,7 +5,7 @@ use std::fmt;
 use kdive_base::VirtAddr;
 use kdive_debuginfo::{Type, TypeId};
 use kdive_linux::tasks::{TaskLoader, Tasks};
-use kdive_linux::wait::{Waiter, simple_waiters, waiters};
+use kdive_linux::wait::{Waiter, is_simple, simple_waiters, waiters};
 use kdive_target::Field;
 use serde::Serialize;
 
@@ -30,7 +30,11 @@ pub(crate) static WAITQ: Command = Command {
 
 fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let queue = match args.operands.as_slice() {
-        [word] => Queue { name: word.clone(), at: operand::address(cx, "waitq", word)?, simple: false },
+        [word] => {
+            let at = operand::address(cx, "waitq", word)?;
+            let simple = is_simple(&cx.kernel, at, &Tasks::find(&cx.kernel));
+            Queue { name: word.clone(), at, simple }
+        }
         [member, word] => Queue::member(cx, member, word)?,
         _ => return Err(UsageError::new("waitq", "which wait queue?").into()),
     };
@@ -110,9 +114,9 @@ impl WaiterRow {
         let function = waiter.function.clone().and_then(|function| cx.known(function, "what wakes", place));
         let kernel = cx.kernel.clone();
         let function_name = function.and_then(|at| kernel.place(at)).map(|place| place.to_string());
-        let tasks = Tasks::find(&kernel);
-        let of_task = private.filter(|at| tasks.at(*at).is_some());
-        let task = of_task.map(|at| TaskLine::new(cx, &TaskLoader::new(&kernel).load(at)));
+        let task = waiter
+            .task(&kernel, &Tasks::find(&kernel))
+            .map(|at| TaskLine::new(cx, &TaskLoader::new(&kernel).load(at)));
         Self { entry: waiter.at, private, function, function_name, task }
     }
 }

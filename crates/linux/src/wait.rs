@@ -3,12 +3,14 @@
 use kdive_base::VirtAddr;
 use kdive_target::{Field, Kernel, Lacks, Load, MemberAddress, walk};
 
+use crate::tasks::Tasks;
+
 /// An entry of a wait queue.
 #[derive(Clone, Debug)]
 pub struct Waiter {
     /// Its `struct wait_queue_entry` (`__wait_queue` before 4.13, `swait_queue`).
     pub at: VirtAddr,
-    /// What the waker is told: a `task_struct`, unless the function says otherwise (epoll, io_uring).
+    /// What the waker is told: a `task_struct`, unless the function says otherwise (poll, epoll, io_uring).
     pub private: Field<VirtAddr>,
     /// What wakes it; a simple queue wakes tasks and has none.
     pub function: Option<Field<VirtAddr>>,
@@ -38,6 +40,38 @@ struct SimpleHead {
 #[load(type = "swait_queue")]
 struct SimpleEntry {
     task: Field<VirtAddr>,
+}
+
+/// `struct poll_wqueues` (include/linux/poll.h), which `poll` and `select` wait with.
+#[derive(Load)]
+#[load(type = "poll_wqueues")]
+struct PollQueues {
+    polling_task: Field<VirtAddr>,
+}
+
+impl Waiter {
+    /// The task that is woken in the end; `None` where the function wakes no task of its own (epoll, io_uring).
+    #[must_use]
+    pub fn task(&self, kernel: &Kernel, tasks: &Tasks) -> Option<VirtAddr> {
+        let private = self.private.as_ref().ok().copied()?;
+        let function = self.function.as_ref().and_then(|function| function.as_ref().ok().copied());
+        let polls = function.is_some_and(|at| kernel.symbol("pollwake") == Ok(at));
+        let at = if polls { kernel.load::<PollQueues>(private).polling_task.ok()? } else { private };
+        tasks.at(at).map(|task| task.at)
+    }
+}
+
+/// Whether the queue at `head` is a simple one, of which nothing but its address is known: both kinds begin alike, but
+/// only there the word before the first link leads to a task.
+#[must_use]
+pub fn is_simple(kernel: &Kernel, head: VirtAddr, tasks: &Tasks) -> bool {
+    let before = || {
+        let MemberAddress(list) = kernel.load::<SimpleHead>(head).task_list.ok()?;
+        let first = kernel.memory().pointer(list).ok()?;
+        let entry = first.sub(kernel.offset_of("swait_queue", "task_list").ok()?);
+        kernel.loader::<SimpleEntry>().load(entry).task.ok()
+    };
+    before().is_some_and(|at| tasks.at(at).is_some())
 }
 
 /// The waiters of the queue at `head`, a `wait_queue_head`.

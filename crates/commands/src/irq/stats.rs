@@ -57,12 +57,12 @@ pub(super) fn show(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), C
         cx.cancel.check()?;
         let place = || format!("IRQ {}", desc.irq);
         let mut count = |cpu: u32| {
-            let count = cx.known(irqs.times(desc.at, cpu), "count of an interrupt", place);
+            let count = cx.known(irqs.times(desc, cpu), "count of an interrupt", place);
             Count { cpu, count }
         };
         let counts = cpus.iter().map(|cpu| count(*cpu)).collect();
-        let chip = cx.known(irqs.chip(desc.at), "name of a chip", place).flatten();
-        let flow = cx.known(irqs.flow(desc.at), "name of an interrupt", place).flatten();
+        let chip = cx.known(irqs.chip(desc), "name of a chip", place).flatten();
+        let flow = cx.known(irqs.flow(desc), "name of an interrupt", place).flatten();
         let handlers = handlers(cx, desc);
         out.row(&StatRow { irq: desc.irq, counts, chip, flow, handlers }, &())?;
     }
@@ -94,7 +94,7 @@ pub(super) fn affinity(cx: &mut Cx, _: &Args, out: &mut dyn Sink) -> Result<(), 
     out.heading("IRQ NAME                 AFFINITY\n")?;
     for desc in all(cx, &irqs)?.values().filter(|desc| !desc.actions.is_empty()) {
         cx.cancel.check()?;
-        let mask = cx.known(irqs.affinity(desc.at), "AFFINITY", || format!("IRQ {}", desc.irq));
+        let mask = cx.known(irqs.affinity(desc), "AFFINITY", || format!("IRQ {}", desc.irq));
         let affinity = mask.map(|mask| list(&mask, limit));
         let handlers = handlers(cx, desc);
         out.row(&AffinityRow { irq: desc.irq, handlers, affinity }, &())?;

@@ -26,6 +26,7 @@ pub struct IrqDesc {
     pub actions: Vec<Action>,
     /// Why handlers may be lacking.
     pub lacks: Option<Lacks>,
+    raw: RawDesc,
 }
 
 /// A handler (`struct irqaction`).
@@ -37,7 +38,7 @@ pub struct Action {
     pub name: Field<Option<String>>,
 }
 
-#[derive(Load)]
+#[derive(Clone, Debug, Load)]
 #[load(type = "irq_desc")]
 struct RawDesc {
     action: Field<VirtAddr>,
@@ -112,13 +113,14 @@ impl<'k> Irqs<'k> {
     }
 
     fn desc(&self, irq: u64, at: VirtAddr) -> IrqDesc {
-        let (actions, lacks) = self.actions(at);
-        IrqDesc { irq, at, actions, lacks }
+        let raw = self.desc.load(at);
+        let (actions, lacks) = self.actions(&raw);
+        IrqDesc { irq, at, actions, lacks, raw }
     }
 
-    fn actions(&self, desc: VirtAddr) -> (Vec<Action>, Option<Lacks>) {
+    fn actions(&self, desc: &RawDesc) -> (Vec<Action>, Option<Lacks>) {
         let mut actions = Vec::new();
-        let walked = self.desc.load(desc).action.and_then(|first| {
+        let walked = desc.action.clone().and_then(|first| {
             let next = self.kernel.offset_of("irqaction", "next")?;
             for at in null_terminated(self.kernel.memory(), first, next) {
                 let at = at?;
@@ -138,19 +140,19 @@ impl<'k> Irqs<'k> {
     }
 
     /// The name of what delivers an interrupt (`irq_chip.name`).
-    pub fn chip(&self, desc: VirtAddr) -> Field<Option<String>> {
-        let chip = self.desc.load(desc).chip?;
+    pub fn chip(&self, desc: &IrqDesc) -> Field<Option<String>> {
+        let chip = desc.raw.chip.clone()?;
         if chip.is_null() { Ok(None) } else { self.text(self.chip.load(chip).name?) }
     }
 
     /// How an interrupt is handled: `edge`, `fasteoi` (`irq_desc.name`).
-    pub fn flow(&self, desc: VirtAddr) -> Field<Option<String>> {
-        self.desc.load(desc).name.and_then(|name| self.text(name))
+    pub fn flow(&self, desc: &IrqDesc) -> Field<Option<String>> {
+        desc.raw.name.clone().and_then(|name| self.text(name))
     }
 
     /// How often an interrupt came to a processor.
-    pub fn times(&self, desc: VirtAddr, cpu: u32) -> Field<u32> {
-        let counter = self.desc.load(desc).kstat_irqs?;
+    pub fn times(&self, desc: &IrqDesc, cpu: u32) -> Field<u32> {
+        let counter = desc.raw.kstat_irqs.clone()?;
         if counter.is_null() {
             return Ok(0);
         }
@@ -158,8 +160,8 @@ impl<'k> Irqs<'k> {
     }
 
     /// The processors that an interrupt may come to.
-    pub fn affinity(&self, desc: VirtAddr) -> Field<CpuMask> {
-        let MemberAddress(place) = self.desc.load(desc).affinity?;
+    pub fn affinity(&self, desc: &IrqDesc) -> Field<CpuMask> {
+        let MemberAddress(place) = desc.raw.affinity.clone()?;
         let memory = self.kernel.memory();
         let at = if self.mask_is_pointer()? { memory.pointer(place)? } else { place };
         let words = self.kernel.cpus()?.limit.div_ceil(64);
