@@ -2,7 +2,7 @@
 # Read by init in the scenario `rich`, before the program `rich`: what a shell sets up with less effort.
 echo 0 >/proc/sys/kernel/hung_task_timeout_secs; echo -1 >/proc/sys/kernel/sched_rt_runtime_us
 echo 16 >/proc/sys/vm/nr_hugepages; echo 1 >/sys/kernel/mm/ksm/run
-for module in loop dummy veth overlay; do modprobe $module; done
+for module in loop dummy veth overlay lzo-rle; do modprobe $module; done
 
 for place in /dev/pts /dev/hugepages /dev/mqueue /tmp/lower /tmp/upper /tmp/work /tmp/merged /tmp/bind /tmp/ext2; do
   mkdir -p $place

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -216,6 +217,9 @@ static void attach_filter(int program)
 
 static void programs_and_maps(void)
 {
+	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+
+	check(setrlimit(RLIMIT_MEMLOCK, &unlimited), "RLIMIT_MEMLOCK");	// what counts before 5.11
 	int hash = make_map(BPF_MAP_TYPE_HASH, 4, 16, 64, 0, 0, "rich_hash");
 	int array = make_map(BPF_MAP_TYPE_ARRAY, 4, 8, 16, 0, 0, "rich_array");
 	int per_cpu = make_map(BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 8, 0, 0, "rich_percpu");

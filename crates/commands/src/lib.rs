@@ -12,6 +12,7 @@ mod alias;
 pub mod args;
 mod arithmetic;
 mod ascii;
+mod bpf;
 mod bt;
 mod buffer;
 #[cfg(feature = "disassemble")]
@@ -53,6 +54,7 @@ mod render;
 mod repeat;
 mod runq;
 mod rustfilt;
+mod sbitmapq;
 mod search;
 pub mod select;
 mod set;

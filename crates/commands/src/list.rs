@@ -21,6 +21,8 @@ pub static COMMANDS: &[&Command] = &[
     &crate::sys::SYS,
     &crate::mach::MACH,
     &crate::mod_cmd::MOD,
+    &crate::bpf::BPF,
+    &crate::sbitmapq::SBITMAPQ,
     &crate::print::PRINT,
     &crate::structure::STRUCT,
     &crate::structure::UNION,

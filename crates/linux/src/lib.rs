@@ -5,6 +5,7 @@
 //! - Layouts are chosen by the existence of members and symbols, through [`Load`](kdive_target::Load), and nowhere else.
 //! - Every field is its value or the reason why it lacks one: a hole in the dump costs what depends on it, no more.
 
+pub mod bpf;
 pub mod fs;
 pub mod hugetlb;
 pub mod ipc;
@@ -21,6 +22,7 @@ pub mod page_alloc;
 pub mod pages;
 pub mod path;
 pub mod percpu_counter;
+pub mod sbitmap;
 pub mod sched;
 pub mod signal;
 pub mod slab;

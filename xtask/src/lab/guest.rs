@@ -49,6 +49,7 @@ const MODULES: &[&str] = &[
     "dummy",
     "veth",
     "overlay",
+    "lzo_rle",
 ];
 
 /// `init`, and what it reads in one scenario.
