@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kdive_base::{Endian, PAGE_SIZE, Pfn, VirtAddr};
+use kdive_base::{Endian, Missing, PAGE_SIZE, Pfn, VirtAddr, Why};
 use kdive_target::{Field, Kernel, Lacks};
 
 use crate::pages::Pages;
@@ -88,11 +88,12 @@ impl Sections {
         Ok(found)
     }
 
-    /// The frames that have page structures, as ranges that do not touch.
-    #[must_use]
-    pub fn mapped(&self) -> Vec<Range<Pfn>> {
+    /// The frames that have page structures, as ranges that do not touch; `exist` says whether those of a section do, from
+    /// its first frame on: damaged entries must not make terabytes of memory.
+    fn mapped(&self, exist: impl Fn(Pfn) -> bool) -> Vec<Range<Pfn>> {
         let mut ranges: Vec<Range<Pfn>> = Vec::new();
-        for section in self.list.iter().filter(|section| section.coded & HAS_MEM_MAP != 0) {
+        let with_map = self.list.iter().filter(|section| section.coded & HAS_MEM_MAP != 0);
+        for section in with_map.filter(|of| exist(Pfn(of.number.saturating_mul(self.pages)))) {
             let start = section.number.saturating_mul(self.pages);
             let end = Pfn(start.saturating_add(self.pages));
             match ranges.last_mut() {
@@ -140,7 +141,14 @@ fn last_section(kernel: &Kernel, pages: u64) -> Field<u64> {
 /// Neither is known.
 pub fn mapped_frames(kernel: &Kernel) -> Field<Vec<Range<Pfn>>> {
     match Sections::find(kernel) {
-        Ok(sections) if !sections.list.is_empty() => Ok(sections.mapped()),
+        Ok(sections) if !sections.list.is_empty() => {
+            let map = Pages::find(kernel).map.clone()?;
+            // A page structure may be excluded from the dump, but it is mapped.
+            Ok(sections.mapped(|first| match kernel.space().translate(map.page_of(first)) {
+                Err(Missing { why: Why::NotMapped { level: 1.. }, .. }) => false,
+                Ok(_) | Err(_) => true,
+            }))
+        }
         found => {
             let direct = Pages::find(kernel).direct.clone();
             match direct {
@@ -159,10 +167,13 @@ mod tests {
     fn neighbours_with_page_structures_are_one_range() {
         let section = |number, coded| Section { number, at: VirtAddr(0), coded };
         let sections = Sections {
-            list: vec![section(0, 3), section(1, 7), section(2, PRESENT), section(4, 3)],
+            list: vec![section(0, 3), section(1, 7), section(2, PRESENT), section(4, 3), section(9, 3)],
             pages: 0x8000,
             incomplete: None,
         };
-        assert_eq!(sections.mapped(), [Pfn(0)..Pfn(0x10000), Pfn(0x20000)..Pfn(0x28000)]);
+        assert_eq!(
+            sections.mapped(|first| first.0 < 0x40000),
+            [Pfn(0)..Pfn(0x10000), Pfn(0x20000)..Pfn(0x28000)]
+        );
     }
 }

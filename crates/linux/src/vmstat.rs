@@ -1,7 +1,9 @@
 //! Counters of virtual memory (mm/vmstat.c): of zones, of nodes, and events.
 
-use kdive_base::VirtAddr;
+use kdive_base::{Endian, VirtAddr};
 use kdive_target::{Field, Kernel, Lacks};
+
+use crate::mmzone::Nodes;
 
 /// A table of counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +82,8 @@ pub fn counters(kernel: &Kernel, table: Table) -> Field<Vec<(Box<str>, i64)>> {
     let at = kernel.any_symbol(table.variables())?;
     let values = match table {
         Table::Events => events(kernel, at, names.len())?,
-        _ => words(kernel, at, names.len())?,
+        Table::Numa => numa(kernel, words(kernel, at, names.len())?)?,
+        Table::Zone | Table::Node => words(kernel, at, names.len())?,
     };
     Ok(names.into_iter().zip(values).collect())
 }
@@ -93,6 +96,30 @@ fn events(kernel: &Kernel, variable: VirtAddr, count: usize) -> Field<Vec<i64>> 
         let counts = words(kernel, cpus.per_cpu(variable, cpu)?, count)?;
         for (sum, count) in sums.iter_mut().zip(counts) {
             *sum = sum.saturating_add(count);
+        }
+    }
+    Ok(sums)
+}
+
+/// The kernel adds up what processors counted for each zone when somebody asks for it: most of it is still there.
+fn numa(kernel: &Kernel, mut sums: Vec<i64>) -> Field<Vec<i64>> {
+    let counts = kernel.member("per_cpu_zonestat", &["vm_numa_event"]);
+    let older = || kernel.member("per_cpu_pageset", &["vm_numa_stat_diff"]);
+    let (member, in_stats) = match counts {
+        Ok(member) => (member, true),
+        Err(_) => (older()?, false),
+    };
+    let width = usize::try_from(member.bytes).unwrap_or(0).checked_div(sums.len()).unwrap_or(0);
+    let cpus = kernel.cpus()?;
+    for (_, zone) in Nodes::find(kernel)?.zones() {
+        let variable = if in_stats { zone.per_cpu_zonestats.clone()? } else { zone.per_cpu_pages.clone()? };
+        for cpu in cpus.possible.iter().filter(|&cpu| cpu < cpus.limit) {
+            let at = cpus.per_cpu(variable, cpu)?.add(member.offset);
+            let bytes = kernel.memory().bytes(at, width.saturating_mul(sums.len()))?;
+            for (index, sum) in sums.iter_mut().enumerate() {
+                let count = Endian::Little.unsigned(&bytes, index.saturating_mul(width), width);
+                *sum = sum.saturating_add(count.unwrap_or(0).cast_signed());
+            }
         }
     }
     Ok(sums)

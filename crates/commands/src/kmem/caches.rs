@@ -1,5 +1,6 @@
 //! Slab caches by name: which a command is about, and `kmem -s`, a line for each.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -126,8 +127,8 @@ pub(super) fn choose(cx: &mut Cx, args: &Args, name: Option<&str>) -> Result<Vec
     if !named.is_empty() {
         return Ok(named);
     }
-    let aliases = cx.known(slab::aliases::find(&cx.kernel), "names of merged slab caches", String::new);
-    let merged = aliases.iter().flatten().find(|(_, names)| names.iter().any(|alias| alias == name));
+    let aliases = aliases(cx);
+    let merged = aliases.iter().find(|(_, names)| names.iter().any(|alias| alias == name));
     let found = merged.and_then(|(at, _)| caches.list.iter().find(|cache| cache.at == *at));
     match found {
         Some(cache) => Ok(vec![chosen(cache, Some(name.to_owned()))]),
@@ -136,6 +137,18 @@ pub(super) fn choose(cx: &mut Cx, args: &Args, name: Option<&str>) -> Result<Vec
             hint: Some("`kmem -s list` lists the caches".into()),
         }),
     }
+}
+
+/// The names of merged caches; why some may be lacking is noted as a gap.
+fn aliases(cx: &mut Cx) -> BTreeMap<VirtAddr, Vec<String>> {
+    const WHAT: &str = "names of merged slab caches";
+    let Some(found) = cx.known(slab::aliases::find(&cx.kernel), WHAT, String::new) else {
+        return BTreeMap::new();
+    };
+    if let Some(lacks) = &found.incomplete {
+        cx.lacks(lacks, WHAT, String::new);
+    }
+    found.caches
 }
 
 /// The numbers of a cache.
@@ -188,10 +201,9 @@ impl Render for NameRow {
 /// `kmem -s list`.
 pub(super) fn names(cx: &mut Cx, out: &mut dyn Sink) -> Result<(), CommandError> {
     let caches = all(cx)?;
-    let aliases = cx.known(slab::aliases::find(&cx.kernel), "names of merged slab caches", String::new);
+    let merged = aliases(cx);
     for cache in &caches.list {
-        let aliases = aliases.as_ref().and_then(|aliases| aliases.get(&cache.at)).cloned();
-        let mut aliases = aliases.unwrap_or_default();
+        let mut aliases = merged.get(&cache.at).cloned().unwrap_or_default();
         aliases.retain(|alias| cache.name.as_ref().is_ok_and(|name| **name != **alias));
         let row = NameRow { cache: cache.at, name: cache.display_name().to_string(), aliases };
         out.row(&row, &())?;

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use kdive_base::{Cancel, VirtAddr};
 use kdive_linux::pages::{Page, node_of};
-use kdive_linux::slab::{
-    AllSlabs, Counts, FreeObjects, Keeper, Lists, ObjectState, Slab, SlabList, Slabs, Usage,
-};
+use kdive_linux::slab::{AllSlabs, Counts, FreeObjects, Keeper, Lists, ObjectState, Slab, SlabList, Slabs};
 use kdive_target::{Field, Kernel, Lacks};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -266,7 +264,7 @@ fn read(cx: &mut Cx, chosen: &Chosen, cpus: Option<&[u32]>) -> (CacheObjects, Ve
     let kernel = cx.kernel.clone();
     let cache = &chosen.cache;
     let lists = Lists::find(&kernel, cache.at);
-    let row = CacheRow::new(cx, chosen, Usage::of(&kernel, cache, &lists));
+    let row = CacheRow::new(cx, chosen, usage(&kernel, cache));
     let mut reader = Reader::new(&kernel, cache.at, &lists);
     let mut full = reader.full(cache.at, &lists);
     let shown = |cpu: u32| cpus.is_none_or(|cpus| cpus.contains(&cpu));

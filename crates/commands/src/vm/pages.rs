@@ -111,6 +111,9 @@ impl Places {
             };
             self.absent(cx, area, row, next..run.virt, out)?;
             for page in 0..run.bytes / PAGE_SIZE {
+                if page.is_multiple_of(1024) {
+                    cx.cancel.check()?;
+                }
                 let (address, physical) = (run.virt.add(page * PAGE_SIZE), run.phys.add(page * PAGE_SIZE));
                 out.row(&PageRow { address, place: Place::Memory { physical } }, &())?;
             }

@@ -111,3 +111,27 @@ impl Chunk {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pieces_hold_every_frame_once(
+            starts in prop::collection::btree_set(0_u64..1000, 0..6), length in 1_u64..100, frames in 0_u64..70,
+        ) {
+            let ranges = starts.iter().map(|start| Pfn(start * 100)..Pfn(start * 100 + length)).collect();
+            let map = MemoryMap { start: VirtAddr(1 << 63), page_bytes: 64 };
+            let array = PageArray { map, ranges };
+            let pieces: Vec<_> = array.pieces(frames).collect();
+            prop_assert!(pieces.iter().all(|piece| piece.start < piece.end));
+            prop_assert!(pieces.iter().all(|piece| piece.end.0 - piece.start.0 <= frames.max(1)));
+            let held: Vec<u64> = pieces.iter().flat_map(|piece| piece.start.0..piece.end.0).collect();
+            let all: Vec<u64> = array.ranges().iter().flat_map(|range| range.start.0..range.end.0).collect();
+            prop_assert_eq!(held, all);
+        }
+    }
+}

@@ -32,29 +32,41 @@ struct Node {
 /// Longer than any name there.
 const MOST_NAME_BYTES: usize = 256;
 
-/// The names under which each cache answers besides its own, by the cache's address (`struct kmem_cache`).
+/// The names under which each cache answers besides its own.
+#[derive(Clone, Debug, Default)]
+pub struct Aliases {
+    /// By the cache's address (`struct kmem_cache`).
+    pub caches: BTreeMap<VirtAddr, Vec<String>>,
+    /// Why names may be lacking.
+    pub incomplete: Option<Lacks>,
+}
+
+/// The names of merged caches.
 ///
 /// # Errors
-/// The kernel has no such directory, or it cannot be walked.
-pub fn find(kernel: &Kernel) -> Field<BTreeMap<VirtAddr, Vec<String>>> {
+/// The kernel has no such directory, or it cannot be found.
+pub fn find(kernel: &Kernel) -> Field<Aliases> {
     let memory = kernel.memory();
     let set: Kset = kernel.load(memory.pointer(kernel.symbol("slab_kset")?)?);
     let nodes = kernel.loader::<Node>();
     let root = nodes.load(set.directory?).children?;
     let (link, object) = (kernel.offset_of("kernfs_node", "rb")?, kernel.offset_of("kmem_cache", "kobj")?);
     let layout = walk::RbLayout::find(kernel)?;
-    let mut aliases: BTreeMap<VirtAddr, Vec<String>> = BTreeMap::new();
-    for item in walk::rbtree(memory, layout, root, walk::Order::Sorted) {
-        let node = nodes.load(item?.at.sub(link));
+    let alias = |node: Node| -> Field<Option<(VirtAddr, String)>> {
         if node.flags? & LINK == 0 {
-            continue;
+            return Ok(None);
         }
         let cache = nodes.load(node.target?).owner?;
         let name = printable(&memory.c_string(node.name?, MOST_NAME_BYTES)?);
-        if cache.is_null() {
-            return Err(Lacks::implausible(format_args!("the alias {name} leads nowhere")));
+        Ok(Some((cache.sub(object), name)))
+    };
+    let mut found = Aliases::default();
+    for item in walk::rbtree(memory, layout, root, walk::Order::Sorted) {
+        match item.map_err(Lacks::from).and_then(|item| alias(nodes.load(item.at.sub(link)))) {
+            Ok(Some((cache, name))) => found.caches.entry(cache).or_default().push(name),
+            Ok(None) => {}
+            Err(lacks) => found.incomplete = found.incomplete.or(Some(lacks)),
         }
-        aliases.entry(cache.sub(object)).or_default().push(name);
     }
-    Ok(aliases)
+    Ok(found)
 }
