@@ -19,6 +19,7 @@ mod buffer;
 mod code;
 mod command;
 mod cx;
+mod dev;
 #[cfg(feature = "disassemble")]
 mod dis;
 mod eval;

@@ -31,6 +31,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::fuser::FUSER,
     &crate::mount::MOUNT,
     &crate::net::NET,
+    &crate::dev::DEV,
     &crate::vtop::VTOP,
     &crate::vtop::PTE,
     &crate::vtop::PTOV,

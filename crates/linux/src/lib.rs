@@ -5,7 +5,9 @@
 //! - Layouts are chosen by the existence of members and symbols, through [`Load`](kdive_target::Load), and nowhere else.
 //! - Every field is its value or the reason why it lacks one: a hole in the dump costs what depends on it, no more.
 
+pub mod block;
 pub mod bpf;
+pub mod device;
 pub mod fs;
 pub mod hugetlb;
 pub mod ipc;
@@ -21,7 +23,9 @@ pub mod net;
 pub mod page_alloc;
 pub mod pages;
 pub mod path;
+pub mod pci;
 pub mod percpu_counter;
+pub mod resource;
 pub mod sbitmap;
 pub mod sched;
 pub mod signal;

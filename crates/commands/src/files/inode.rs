@@ -1,10 +1,12 @@
 //! What is known of one dentry and of one inode.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use kdive_base::VirtAddr;
+use kdive_base::{Pfn, VirtAddr};
 use kdive_linux::fs::{AddressSpace, Dentry, FileKind, Inode, Mounts, PageCache};
-use kdive_linux::pages::Pages;
+use kdive_linux::mmzone::Nodes;
+use kdive_linux::pages::{MemoryMap, Pages};
 use kdive_linux::path;
 use kdive_target::{Field, Kernel, Lacks};
 use serde::Serialize;
@@ -99,25 +101,85 @@ fn address_space(cx: &mut Cx, word: &str, out: &mut dyn Sink) -> Result<Option<A
     Ok(Some(space).filter(|_| pages != Some(0)))
 }
 
-pub(super) fn pages(cx: &mut Cx, word: &str, out: &mut dyn Sink) -> Result<(), CommandError> {
+/// The frames of a file's pages, each given to `each`; what lacks is noted.
+fn frames(
+    cx: &mut Cx,
+    space: &AddressSpace,
+    mut each: impl FnMut(&mut Cx, Pfn) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
     let kernel = cx.kernel.clone();
-    let Some(space) = address_space(cx, word, out)? else { return Ok(()) };
-    let all = Pages::find(&kernel);
-    let map = all.map.as_ref().map_err(Lacks::clone)?;
-    let mut titles = true;
-    for found in PageCache::of(&kernel, &space)? {
+    let map = Pages::find(&kernel).map.clone()?;
+    for found in PageCache::of(&kernel, space)? {
         cx.cancel.check()?;
-        let frame = found.map_err(Lacks::from).and_then(|page| {
-            let wrong = || Lacks::implausible(format_args!("{:#} is no page structure", page.page));
-            map.pfn_of(page.page).ok_or_else(wrong)
-        });
-        let Some(frame) = cx.known(frame, "pages of a file", || format!("mapping {:#}", space.at)) else {
-            continue;
-        };
+        let frame = found.map_err(Lacks::from).and_then(|page| frame_of(&map, page.page));
+        if let Some(frame) = cx.known(frame, "pages of a file", || format!("mapping {:#}", space.at)) {
+            each(cx, frame)?;
+        }
+    }
+    Ok(())
+}
+
+fn frame_of(map: &MemoryMap, page: VirtAddr) -> Field<Pfn> {
+    map.pfn_of(page).ok_or_else(|| Lacks::implausible(format_args!("{page:#} is no page structure")))
+}
+
+pub(super) fn pages(cx: &mut Cx, word: &str, out: &mut dyn Sink) -> Result<(), CommandError> {
+    let Some(space) = address_space(cx, word, out)? else { return Ok(()) };
+    let mut titles = true;
+    frames(cx, &space, |cx, frame| {
         if let Some(row) = PageRow::new(cx, frame.start()) {
             out.row(&row, &titles)?;
             titles = false;
         }
+        Ok(())
+    })
+}
+
+/// The pages of a file that a node of memory has.
+#[derive(Debug, Serialize)]
+struct NodeRow {
+    node: u32,
+    pages: u64,
+}
+
+impl Render for NodeRow {
+    type View = ();
+
+    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(out, "{:>8}{:>16}", self.node, self.pages)
+    }
+}
+
+pub(super) fn nodes(cx: &mut Cx, word: &str, out: &mut dyn Sink) -> Result<(), CommandError> {
+    let Some(space) = address_space(cx, word, out)? else { return Ok(()) };
+    let nodes = Nodes::find(&cx.kernel)?;
+    let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+    frames(cx, &space, |cx, frame| {
+        let node = cx.known(node_of(&nodes, frame), "nodes of pages", || format!("frame {:#x}", frame.0));
+        if let Some(node) = node {
+            let count = counts.entry(node).or_default();
+            *count = count.saturating_add(1);
+        }
+        Ok(())
+    })?;
+    out.heading("    NODE           PAGES\n")?;
+    for (node, pages) in counts {
+        out.row(&NodeRow { node, pages }, &())?;
     }
     Ok(())
+}
+
+/// The node that has a zone around a frame.
+fn node_of(nodes: &Nodes, frame: Pfn) -> Field<u32> {
+    for (node, zone) in nodes.zones() {
+        let start = zone.start_pfn.clone()?;
+        if frame
+            .0
+            .checked_sub(start)
+            .is_some_and(|inside| zone.spanned_pages.as_ref().is_ok_and(|pages| inside < *pages))
+        {
+            return node.id.clone();
+        }
+    }
+    Err(Lacks::unavailable("no node has the frame"))
 }

@@ -30,13 +30,14 @@ pub(crate) static FILES: Command = Command {
         ),
         Opt::value("-d", "dentry", "what a dentry names"),
         Opt::value("-p", "inode", "the pages of an inode that are in memory"),
+        Opt::value("-n", "inode", "how many pages of an inode each node of memory has"),
     ],
     help: include_str!("../files.md"),
     run: Run::Both { once, per_task },
 };
 
 fn once(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
-    let forms = [("-d", inode::dentry as Form), ("-p", inode::pages)];
+    let forms = [("-d", inode::dentry as Form), ("-p", inode::pages), ("-n", inode::nodes)];
     let mut given = forms.iter().filter_map(|(letter, form)| Some((letter, form, args.value(letter)?)));
     match (given.next(), given.next()) {
         (Some((first, ..)), Some((second, ..))) => {

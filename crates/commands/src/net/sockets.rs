@@ -51,6 +51,10 @@ pub(super) fn of_tasks(
             out.heading("\n")?;
         }
         show(cx, args, task, &rows, out)?;
+        // As crash does.
+        if args.has("-R") {
+            out.heading("\n")?;
+        }
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `rd -r FILE`: bytes as they are.
+//! `rd -r FILE` and `dev -v INDEX FILE`: bytes as they are.
 
 use std::fmt;
 use std::io::Write as _;
@@ -28,15 +28,16 @@ impl Render for Copied<'_> {
 }
 
 /// Copies memory into a file, up to the first byte that is missing: a file of bytes cannot say that some are not there.
-pub(super) fn copy(
+pub(crate) fn copy(
     cx: &mut Cx,
+    command: &str,
     memory: &dyn VirtualMemory,
     start: u64,
     bytes: u64,
     path: &str,
     out: &mut dyn Sink,
 ) -> Result<(), CommandError> {
-    let failed = |error: std::io::Error| CommandError::not_found(format!("rd: {path}: {error}"));
+    let failed = |error: std::io::Error| CommandError::not_found(format!("{command}: {path}: {error}"));
     let mut block = vec![0; BLOCK.min(bytes) as usize];
     let mut copied = 0_u64;
     let mut file = None;

@@ -1,6 +1,6 @@
 //! `rd`: memory as numbers, symbols or text.
 
-mod copy;
+pub(crate) mod copy;
 pub(crate) mod rows;
 mod text;
 
@@ -109,7 +109,7 @@ fn rd(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> 
                 UsageError::new("rd", "-r option requires either a count argument or the -e option").into()
             );
         }
-        return copy::copy(cx, request.space.memory(), request.start, request.bytes(1, 0), path, out);
+        return copy::copy(cx, "rd", request.space.memory(), request.start, request.bytes(1, 0), path, out);
     }
     let form = args.last_of(&["-8", "-16", "-32", "-64", "-a"]).unwrap_or("-64");
     if form == "-a" {

@@ -61,6 +61,8 @@ struct FdTable {
     fd: Field<VirtAddr>,
     /// A bit for each descriptor that is taken.
     open_fds: Field<VirtAddr>,
+    /// A bit for each that exec(2) closes.
+    close_on_exec: Field<VirtAddr>,
 }
 
 /// A descriptor that is open.
@@ -91,11 +93,17 @@ const WORD_BITS: u32 = u64::BITS;
 /// Its table cannot be found.
 pub fn descriptors(kernel: &Kernel, files: VirtAddr) -> Field<Descriptors> {
     let table: FdTable = kernel.load(kernel.load::<FilesStruct>(files).fdt?);
-    let limit = table.max_fds?;
-    if limit > MAX_FDS {
+    let (limit, bitmap) = (table.max_fds?, table.open_fds?);
+    if !is_plausible(limit, bitmap, table.close_on_exec?) {
         return Err(Lacks::implausible(format_args!("a table of {limit} files")));
     }
-    Ok(read(kernel.memory(), table.fd?, table.open_fds?, limit))
+    Ok(read(kernel.memory(), table.fd?, bitmap, limit))
+}
+
+/// Whether a table can be that large. The one in the `files_struct` has room for a word of bits; the bitmaps of a larger
+/// one lie one behind the other (`alloc_fdtable`, fs/file.c). A damaged number would make files of what lies behind.
+fn is_plausible(limit: u32, bitmap: VirtAddr, next: VirtAddr) -> bool {
+    limit <= WORD_BITS || limit <= MAX_FDS && next == bitmap.add((limit / 8).into())
 }
 
 fn read(memory: &dyn VirtualMemory, array: VirtAddr, bitmap: VirtAddr, limit: u32) -> Descriptors {
@@ -164,6 +172,15 @@ mod tests {
                 .map(|(fd, _)| Descriptor { fd: fd as u32, file: Ok(VirtAddr(1000 + fd as u64)) }).collect();
             prop_assert_eq!(found, Descriptors { open: expected, incomplete: None });
         }
+    }
+
+    #[test]
+    fn a_damaged_size_is_noticed() {
+        let bitmap = VirtAddr(0x1000);
+        assert!(is_plausible(64, bitmap, VirtAddr(0x9_0000)));
+        assert!(is_plausible(256, bitmap, VirtAddr(0x1020)));
+        assert!(!is_plausible(256 | 1 << 20, bitmap, VirtAddr(0x1020)));
+        assert!(!is_plausible(u32::MAX, bitmap, VirtAddr(0x2000_0fff)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Names of files are in [`path`](crate::path).
 
+pub mod char_dev;
 mod file;
 mod inode;
 mod mount;

@@ -115,20 +115,12 @@ impl<'k> Neighbours<'k> {
         Ok(Self { kernel, inside, next, key, key_bytes: table.key_len?, buckets, count })
     }
 
-    /// All of them; a broken chain costs what is behind the break.
+    /// All of them; a broken chain costs what is behind the break. Where the table itself ends early, the last item says
+    /// why.
     pub fn iter(&self) -> impl Iterator<Item = Field<Neighbour>> + '_ {
-        let memory = self.kernel.memory();
         let loader = self.kernel.loader::<Neighbour>();
-        (0..self.count).flat_map(move |bucket| {
-            let loader = loader.clone();
-            let first = memory.pointer(self.buckets.add(bucket.wrapping_mul(8)));
-            let (first, broken) = match first {
-                Ok(first) => (first, None),
-                Err(missing) => (VirtAddr(0), Some(Err(missing.into()))),
-            };
-            let chain = walk::null_terminated(memory, first, self.next);
-            broken.into_iter().chain(chain.map(move |at| Ok(loader.load(at?.sub(self.inside)))))
-        })
+        let links = walk::hash_table(self.kernel.memory(), self.buckets, self.count, self.next);
+        links.map(move |at| Ok(loader.load(at?.sub(self.inside))))
     }
 
     /// The address of a neighbour in its protocol.

@@ -307,10 +307,10 @@ impl<'k> SocketLoader<'k> {
     /// What waits in the socket.
     #[must_use]
     pub fn queues(&self, sock: &Sock) -> Queues {
-        let listens = sock.state == Ok(TCP_LISTEN);
+        if sock.state == Ok(TCP_LISTEN) {
+            return Self::listening(sock);
+        }
         match (&sock.family, &sock.protocol) {
-            (Ok(AF_INET | AF_INET6), Ok(IPPROTO_TCP)) if listens => Self::listening(sock),
-            (Ok(AF_UNIX), _) if listens => Self::listening(sock),
             (Ok(AF_INET | AF_INET6), Ok(IPPROTO_TCP)) => {
                 let tcp: TcpSock = self.kernel.load(sock.at);
                 Queues {

@@ -52,6 +52,23 @@ pub fn null_terminated(memory: &dyn VirtualMemory, first: VirtAddr, next_offset:
     chain(memory, first, next_offset).ending_at(VirtAddr(0))
 }
 
+/// The links of a hash table: of each of its `chains`, which end with null, one after the other. `table` is the array of
+/// first links, `next_offset` the offset of the next pointer in each link. A broken chain costs what lies behind the
+/// break; where the array itself is missing, the walk ends.
+pub fn hash_table(
+    memory: &dyn VirtualMemory,
+    table: VirtAddr,
+    chains: u64,
+    next_offset: u64,
+) -> impl Iterator<Item = Result<VirtAddr, Broken>> {
+    let mut ended = false;
+    let heads = (0..chains).map_while(move |chain| {
+        let first = memory.pointer(table.add(chain.wrapping_mul(8)));
+        (!std::mem::replace(&mut ended, first.is_err())).then_some(first)
+    });
+    heads.flat_map(move |first| from(memory, first, next_offset).ending_at(VirtAddr(0)))
+}
+
 /// The links from `first` on. It ends nowhere but at what breaks it, until [`Chain::ending_at`] says where.
 #[must_use]
 pub fn chain(memory: &dyn VirtualMemory, first: VirtAddr, next_offset: u64) -> Chain<'_> {
@@ -210,6 +227,17 @@ mod tests {
         assert_eq!(walked(null_terminated(&memory, VirtAddr(8), 0)), [Ok(8), Ok(16), Ok(24)]);
         assert_eq!(walked(null_terminated(&memory, VirtAddr(32), 0)), [Ok(32), Ok(4000), Err(Said::Missing)]);
         assert_eq!(walked(null_terminated(&memory, VirtAddr(0), 0)), []);
+    }
+
+    #[test]
+    fn the_chains_of_a_table_follow_one_another_to_its_end() {
+        // Three chains: 40 to 48, none, 48 alone; then the array ends at a hole.
+        let memory = Words(vec![40, 0, 48, 0, 0, 48, 0]);
+        let table = |chains| hash_table(&memory, VirtAddr(0), chains, 0).map(|link| link.map(|link| link.0));
+        assert_eq!(table(3).collect::<Vec<_>>(), [Ok(40), Ok(48), Ok(48)]);
+        let all: Vec<_> = table(1000).collect();
+        assert_eq!(all.iter().filter(|link| link.is_err()).count(), 1, "{all:?}");
+        assert!(all.last().is_some_and(Result::is_err));
     }
 
     #[test]
