@@ -62,7 +62,9 @@ impl Render for Row {
         if let Some(source) = &self.source {
             writeln!(out, "{source}")?;
         }
-        write!(out, "0x{:x}", self.address.0)?;
+        // What no symbol names is set in, as gdb does.
+        let margin = if self.symbol.is_none() { "   " } else { "" };
+        write!(out, "{margin}0x{:x}", self.address.0)?;
         match (&self.symbol, self.offset, view.radix) {
             (None, ..) => {}
             (Some(symbol), 0, _) => write!(out, " <{symbol}>")?,
@@ -141,6 +143,6 @@ mod tests {
              mov    $0xffffffff82a49eb8,%rdi        # \"%s\\n\"\n"
         );
         let user = Row { symbol: None, ftrace_nop: false, ..row() };
-        assert_eq!(text(&user, Radix::Decimal, false), "0xffffffff95b4cc50:\tnopl   0x0(%rax,%rax,1)\n");
+        assert_eq!(text(&user, Radix::Decimal, false), "   0xffffffff95b4cc50:\tnopl   0x0(%rax,%rax,1)\n");
     }
 }

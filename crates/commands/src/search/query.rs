@@ -65,7 +65,13 @@ impl Query {
         if args.operands.is_empty() {
             return Err(wrong("what is to be found?").into());
         }
-        let area = area(args)?;
+        let mut area = area(args)?;
+        // Where the start is given, it says which part is meant: so with crash.
+        if let Area::Kernel(part) = &mut area
+            && args.has("-s")
+        {
+            *part = Part::All;
+        }
         let (first, last) = range(cx, args, area)?;
         let context = context(args)?;
         let (pattern, names, size) = pattern(cx, args)?;

@@ -8,7 +8,8 @@ mod row;
 pub(crate) mod shape;
 
 use kdive_base::{VirtAddr, VirtualMemory};
-use kdive_debuginfo::Tag;
+use kdive_debuginfo::types::RecordKind;
+use kdive_debuginfo::{Tag, Type};
 use kdive_target::show::Style;
 
 use crate::args::{Args, Opt, UsageError};
@@ -129,7 +130,9 @@ fn show(
         hexadecimal: style(cx, args).hexadecimal,
     };
     let kernel = cx.kernel.clone();
-    let layout = Layout::of_shape(shape.types(&kernel)?, &shape);
+    let types = shape.types(&kernel)?;
+    let layout = Layout::of_shape(types, &shape);
+    let is_union = matches!(types.stripped(shape.of).as_deref(), Some(Type::Record(record)) if record.kind == RecordKind::Union);
     if operands.places.is_empty() {
         return Ok(out.row(&layout, &margin)?);
     }
@@ -138,7 +141,8 @@ fn show(
         for index in operands.indices() {
             cx.cancel.check()?;
             let at = operands.address(cx, command, &shape, place, index)?;
-            if !first && place.cpu.is_none() {
+            // crash parts structures by a blank line, but not unions.
+            if !first && place.cpu.is_none() && !is_union {
                 out.heading("\n")?;
             }
             first = false;

@@ -40,9 +40,9 @@ impl Part {
         Self { path: None, level: 0, comma: false, shown }
     }
 
-    /// A member; `bare` without the comma.
+    /// A member; `bare` without the comma, and not further in for the unnamed records around it.
     pub(super) fn member(member: &Chosen, shown: Shown, bare: bool) -> Self {
-        let level = member.nested.saturating_add(1);
+        let level = if bare { 1 } else { member.nested.saturating_add(1) };
         Self { path: Some(member.path.clone()), level, comma: !member.last && !bare, shown }
     }
 }

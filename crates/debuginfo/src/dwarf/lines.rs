@@ -103,13 +103,11 @@ impl Rows {
         rows.get(rows.partition_point(|row| row.address <= address).checked_sub(1)?)
     }
 
-    /// From the row of the address's statement to that of the next.
+    /// From the last row at or before the address to the first behind it.
     fn around(&self, address: u64) -> Option<(u64, u64)> {
         let (rows, end) = self.sequence(address)?;
         let (before, behind) = rows.split_at_checked(rows.partition_point(|row| row.address <= address))?;
-        let begins = |row: &&Row| row.statement;
-        let first = before.iter().rfind(begins).or(before.last())?;
-        Some((first.address, behind.iter().find(begins).map_or(end, |row| row.address)))
+        Some((before.last()?.address, behind.first().map_or(end, |row| row.address)))
     }
 
     /// The rows of the run that covers an address, and where it ends.
