@@ -101,9 +101,7 @@ pub(crate) fn main(lab: &Lab, args: &BootArgs) -> Result<()> {
     let wanted = if args.format.is_empty() && args.kdump.is_none() { &default[..] } else { &args.format };
     let formats = wanted.iter().map(|name| format::find(name)).collect::<Result<Vec<_>>>()?;
     let known = qmp::known_formats(lab)?;
-    let is_unknown =
-        |format: &&&Format| !format.is_captured() && !known.iter().any(|known| known == format.name);
-    if let Some(format) = formats.iter().find(is_unknown) {
+    if let Some(format) = formats.iter().find(|format| !format.is_written(&known)) {
         bail!("this QEMU cannot write {}; it knows {}", format.name, known.join(" "));
     }
     let (captured, outside): (Vec<_>, Vec<_>) = formats.into_iter().partition(|format| format.is_captured());
@@ -284,7 +282,7 @@ impl Boot {
     fn captures(&self) -> impl Iterator<Item = (&str, &str, usize)> {
         let known = self.formats.iter().filter_map(|format| match format.maker {
             Maker::Capture { flags, files } => Some((format.name, flags, files)),
-            Maker::Qemu => None,
+            Maker::Qemu | Maker::QemuMigration => None,
         });
         known.chain(self.custom_flags.as_deref().map(|flags| ("custom", flags, 1)))
     }
@@ -389,7 +387,10 @@ impl Boot {
         let mut made = Vec::new();
         for format in &self.formats {
             let path = lab.dumps().join(self.dump_name(format.name));
-            qmp.dump(&path, format.name)?;
+            match format.maker {
+                Maker::QemuMigration => qmp.migrate(&path)?,
+                _ => qmp.dump(&path, format.name)?,
+            }
             make_readable(&path)?;
             made.push((format.name.to_string(), None, format.files(&self.dump_name(format.name))));
         }

@@ -14,6 +14,8 @@ pub(crate) struct Format {
 pub(crate) enum Maker {
     /// `dump-guest-memory`, where the format has the same name.
     Qemu,
+    /// `migrate` into a file: what `savevm`, `virsh save` and the old `virsh dump` write.
+    QemuMigration,
     /// A capture kernel: makedumpfile with these flags, into this many files.
     Capture { flags: &'static str, files: usize },
 }
@@ -36,6 +38,7 @@ pub(crate) const FORMATS: &[Format] = &[
     qemu("kdump-raw-zlib"),
     qemu("kdump-raw-lzo"),
     qemu("kdump-raw-snappy"),
+    Format { name: "savevm", maker: Maker::QemuMigration },
     // A plain copy of /proc/vmcore.
     capture("vmcore", ""),
     capture("zlib", "-c -d 31"),
@@ -71,6 +74,11 @@ impl Format {
             Maker::Capture { files, .. } if files > 1 => (1..=files).map(|n| format!("{dump}.{n}")).collect(),
             _ => vec![dump.to_string()],
         }
+    }
+
+    /// Whether this machine's QEMU, which can dump in the formats `known`, writes it; a capture kernel writes any.
+    pub(crate) fn is_written(&self, known: &[String]) -> bool {
+        self.maker != Maker::Qemu || known.iter().any(|known| known == self.name)
     }
 
     /// Does it take a capture kernel?

@@ -19,6 +19,9 @@ pub(crate) const QEMU: &str = "qemu-system-x86_64";
 const CONNECT_TRIES: u32 = 100;
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 
+/// More than any disk takes: the guest stands still while it is written.
+const MIGRATION_BYTES_A_SECOND: u64 = 10 << 30;
+
 /// A connection to one running guest.
 pub(crate) struct Qmp {
     stream: UnixStream,
@@ -76,6 +79,22 @@ impl Qmp {
         let arguments = json!({ "paging": false, "protocol": protocol, "format": format });
         self.execute("dump-guest-memory", arguments)?;
         Ok(())
+    }
+
+    /// Writes the machine's whole state to a file, as for another QEMU to go on with.
+    pub(crate) fn migrate(&mut self, path: &Path) -> Result<()> {
+        self.execute("migrate-set-parameters", json!({ "max-bandwidth": MIGRATION_BYTES_A_SECOND }))?;
+        let shown = path.to_str().filter(|path| !path.contains('\''));
+        let shown = shown.with_context(|| format!("{}: not a path for a shell", path.display()))?;
+        self.execute("migrate", json!({ "uri": format!("exec:cat >'{shown}'") }))?;
+        loop {
+            let state = self.execute("query-migrate", json!({}))?;
+            match state.get("status").and_then(Value::as_str) {
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => bail!("migrate: {state}"),
+                _ => sleep(CONNECT_PAUSE),
+            }
+        }
     }
 
     /// Is QEMU still there?
