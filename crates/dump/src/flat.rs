@@ -5,10 +5,9 @@ use std::sync::Arc;
 use kdive_base::{Missing, PhysAddr, ReadAt, Why};
 
 use crate::Hints;
-use crate::cache::Cache;
+use crate::blocks::Blocks;
 use crate::extents::{Extent, Extents};
 use crate::memory::{PhysicalMemory, Run, RunState, read_in_pieces};
-use crate::window::read_up_to;
 
 /// Where the bytes of an extent of memory are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,24 +30,16 @@ impl Backing {
 
 /// Memory kept uncompressed in files: ELF, LiME, raw.
 pub(crate) struct FlatMemory {
-    files: Vec<Arc<dyn ReadAt>>,
+    files: Blocks,
     extents: Extents<Backing>,
-    /// Blocks of the files that small reads have touched: a system call costs ten times as much as a copy.
-    blocks: Cache<Box<[u8]>>,
     /// Whether what may be zero or excluded reads as zero.
     zero_excluded: bool,
 }
 
-/// Bytes of a block of [`FlatMemory`]'s cache.
-const BLOCK: u64 = 4096;
-/// A list of a million objects leads to and fro over 61 MiB of slab: each block is wanted 64 times, in no order. A cache
-/// that is smaller than what a walk touches misses nearly always, and a miss costs as much as twenty hits.
-const BLOCKS_KEPT: usize = (64 << 20) / BLOCK as usize;
-
 impl FlatMemory {
     /// Memory behind `extents`, whose [`Backing::File`] numbers `files`.
     pub(crate) fn new(files: Vec<Arc<dyn ReadAt>>, extents: Extents<Backing>, hints: &Hints) -> Self {
-        Self { files, extents, blocks: Cache::new(BLOCKS_KEPT), zero_excluded: hints.zero_excluded }
+        Self { files: Blocks::new(files), extents, zero_excluded: hints.zero_excluded }
     }
 
     /// Fills the first bytes of `into`, at least one, or says why there are none at `at`; through another map of the same
@@ -64,41 +55,13 @@ impl FlatMemory {
         let count = left.min(into.len());
         let into = into.get_mut(..count).unwrap_or_default();
         match extent.tag {
-            Backing::File(index) => self.copy_out(index, extent.offset_of(at), into),
+            Backing::File(index) => self.files.read(index, extent.offset_of(at), into),
             Backing::Absent(Why::ZeroOrExcluded | Why::Excluded) if self.zero_excluded => {
                 into.fill(0);
                 Ok(count)
             }
             Backing::Absent(why) => Err(why),
         }
-    }
-
-    fn copy_out(&self, index: usize, offset: u64, into: &mut [u8]) -> Result<usize, Why> {
-        let file = self.files.get(index).ok_or(Why::InMissingFile)?;
-        let some = |count: usize| if count == 0 { Err(Why::BeyondFileEnd) } else { Ok(count) };
-        let (block, within) = (offset / BLOCK, offset % BLOCK);
-        if within.saturating_add(into.len() as u64) > BLOCK || into.len() as u64 == BLOCK {
-            return some(file.read_full_at(offset, into).map_err(|error| Why::Io(error.kind()))?);
-        }
-        let mut copy = |bytes: &[u8]| {
-            let held = bytes.get(usize::try_from(within).unwrap_or(usize::MAX)..).unwrap_or_default();
-            let count = held.len().min(into.len());
-            if let (Some(to), Some(from)) = (into.get_mut(..count), held.get(..count)) {
-                to.copy_from_slice(from);
-            }
-            count
-        };
-        // Offsets in files are below 2^63, blocks below 2^51.
-        let key = block | (index as u64).wrapping_shl(52);
-        if let Some(count) = self.blocks.get(key, |block| copy(block)) {
-            return some(count);
-        }
-        let bytes =
-            read_up_to(&**file, block.saturating_mul(BLOCK), BLOCK).map_err(|error| Why::Io(error.kind()))?;
-        let bytes = bytes.into_boxed_slice();
-        let count = copy(&bytes);
-        self.blocks.insert(key, bytes);
-        some(count)
     }
 }
 

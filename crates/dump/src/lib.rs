@@ -13,6 +13,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod avml;
+mod blocks;
 mod cache;
 mod codec;
 mod elf;
@@ -30,6 +31,7 @@ mod notes;
 mod open;
 mod probe;
 mod raw;
+mod savevm;
 mod scan;
 mod window;
 pub mod write;
