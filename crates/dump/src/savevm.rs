@@ -52,7 +52,7 @@ fn open(sources: &[Source], _hints: &Hints) -> Result<Opened, OpenError> {
     };
     match scan.stop {
         Some(Stop::Io(kind)) => return Err(OpenError::Io { name: source.name.clone(), source: kind.into() }),
-        _ if extents.end() == 0 => {
+        _ if scan.runs.is_empty() => {
             return Err(OpenError::damaged(&source.name, FORMAT.name, "no page of memory is in it"));
         }
         Some(Stop::Cut) => {
@@ -82,9 +82,15 @@ struct Placed {
     place: Place,
 }
 
-/// The runs of pages by physical address. A page that comes twice is the later one.
+/// The runs of pages by physical address. A page that comes twice is the later one; where the stream broke off, what did
+/// not come is lost.
 fn extents(scan: &Scan) -> Extents<Placed> {
     let parts = layout(scan);
+    let lost = parts.iter().filter(|_| scan.stop.is_some()).filter_map(|part| {
+        let end = part.physical.checked_add(part.end.checked_sub(part.start)?)?;
+        let tag = Placed { first: part.physical, place: Place::Lost };
+        Some(Extent { start: part.physical, end, offset: 0, tag })
+    });
     let latest_first = scan.runs.iter().rev();
     let extents = latest_first.flat_map(|run| {
         let start = run.first.saturating_mul(PAGE_BYTES);
@@ -99,7 +105,7 @@ fn extents(scan: &Scan) -> Extents<Placed> {
             Some(Extent { start: physical(from)?, end: physical(to)?, offset: 0, tag })
         })
     });
-    Extents::overlay(extents.collect())
+    Extents::overlay(extents.chain(lost).collect())
 }
 
 /// A part of a block of the stream, and where the machine has it.
@@ -154,7 +160,7 @@ impl SavevmMemory {
         let Placed { first, place } = extent.tag;
         let inside = at.wrapping_sub(first);
         let left = match place {
-            Place::Fill(_) => extent.end.saturating_sub(at),
+            Place::Fill(_) | Place::Lost => extent.end.saturating_sub(at),
             Place::Stored { .. } | Place::Unread => PAGE_BYTES.saturating_sub(inside % PAGE_BYTES),
         };
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
@@ -169,6 +175,7 @@ impl SavevmMemory {
                 self.files.read(0, at.saturating_add(record).saturating_add(inside % PAGE_BYTES), into)
             }
             Place::Unread => Err(UNREAD),
+            Place::Lost => Err(Why::BeyondFileEnd),
         }
     }
 }
@@ -182,6 +189,7 @@ impl PhysicalMemory for SavevmMemory {
     fn next_run(&self, from: PhysAddr) -> Option<Run> {
         self.extents.run(from.0, Why::NeverPresent, |placed| match placed.place {
             Place::Unread => RunState::Missing(UNREAD),
+            Place::Lost => RunState::Missing(Why::BeyondFileEnd),
             Place::Fill(_) | Place::Stored { .. } => RunState::Present,
         })
     }

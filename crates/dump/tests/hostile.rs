@@ -14,6 +14,7 @@ use std::io::Write;
 use kdive_base::{Cancel, PhysAddr, Why};
 use kdive_dump::{Hints, Opened, find_vmcoreinfo, open};
 use proptest::prelude::*;
+use support::savevm::Savevm;
 use support::{Kdump, PAGE, Stored, flatten, input, open_bytes, page, read_page};
 
 fn kdump() -> Vec<u8> {
@@ -71,6 +72,7 @@ fn every_format() -> Vec<(&'static str, Vec<u8>)> {
         ("flattened ELF", flatten(&elf(), &[1000], |_| ())),
         ("LiME", lime()),
         ("AVML", avml()),
+        ("savevm", Savevm::of_pages((0..4).map(|pfn| (pfn, page(pfn)))).build()),
     ]
 }
 
@@ -161,7 +163,7 @@ proptest! {
 
     #[test]
     fn wrong_bits_never_panic(
-        which in 0_usize..6,
+        which in 0_usize..7,
         flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>(), any::<bool>()), 1..6),
         zero_excluded: bool,
     ) {
@@ -178,7 +180,7 @@ proptest! {
 
     #[test]
     fn wrong_words_never_panic(
-        which in 0_usize..6,
+        which in 0_usize..7,
         at in 0_usize..5000,
         value in prop_oneof![Just(u64::MAX), Just(i64::MAX as u64), Just(1 << 40), Just(0), any::<u64>()],
     ) {

@@ -195,7 +195,7 @@ fn what_is_no_dump_is_told_with_the_next_step() {
         (b"ffffffff81000000 T _text\nffffffff81000010 t a\nffffffff81000020 D b\n", Kind::SystemMap),
         (b"\x1f\x8b\x08\0\0\0", Kind::Compressed("gzip")),
         (b"\x28\xb5\x2f\xfd\0\0", Kind::Compressed("zstd")),
-        (b"QEVM\0\0\0\x03", Kind::UnreadDump("QEMU savevm")),
+        (b"QEVM\0\0\0\x02", Kind::UnreadDump("QEMU savevm of an old version")),
         (&package, Kind::Archive("Debian package")),
         (b"\x01\x02\x03\xff", Kind::Unknown),
     ];

@@ -63,6 +63,8 @@ pub(super) enum Place {
     Stored { at: u64 },
     /// In the file, packed as no reader here unpacks it.
     Unread,
+    /// Behind the place where the stream broke off.
+    Lost,
 }
 
 /// What one pass over the stream finds.

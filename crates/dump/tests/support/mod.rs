@@ -1,6 +1,8 @@
 //! Dumps laid out by hand from the formats' documentation, so that a wrong constant in the crate is caught.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses a part of this")]
 
+pub mod savevm;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,0 +1,155 @@
+//! QEMU's migration streams laid out by hand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::single_range_in_vec_init,
+    reason = "helpers of tests may fail as tests do"
+)]
+
+mod support;
+
+use kdive_base::{PhysAddr, Why};
+use kdive_dump::{Notes, RunState};
+use kdive_evidence::Register;
+use support::savevm::{Record, Savevm};
+use support::{PAGE, open_bytes, page, read_page, runs};
+
+const GIB: u64 = 1 << 30;
+
+#[test]
+fn pages_are_found_and_the_last_of_two_counts() {
+    let mut stream = Savevm::of_pages((0..20).map(|pfn| (pfn, page(pfn))));
+    stream.sections.push(vec![
+        Record::Fill("pc.bios", 0, 9),
+        Record::Page("pc.ram", 3 * PAGE as u64, page(77)),
+        Record::Fill("pc.ram", 4 * PAGE as u64, 0xcc),
+        Record::Fill("pc.ram", 5 * PAGE as u64, 0xcc),
+    ]);
+    let opened = open_bytes(&stream.build()).unwrap();
+    assert_eq!((opened.facts.format, opened.facts.version), ("QEMU savevm", Some(3)));
+    assert_eq!(opened.facts.machine.as_deref(), Some("pc-i440fx-7.2"));
+    for pfn in (0..3).chain(6..20) {
+        assert_eq!(read_page(&*opened.memory, pfn).unwrap(), page(pfn), "page {pfn}");
+    }
+    assert_eq!(read_page(&*opened.memory, 3).unwrap(), page(77));
+    assert_eq!(read_page(&*opened.memory, 5).unwrap(), vec![0xcc; PAGE]);
+    assert_eq!(read_page(&*opened.memory, 20), Err(Why::NeverPresent), "it never came");
+    let mut all = vec![0; 3 * PAGE];
+    assert_eq!(opened.memory.read(PhysAddr(PAGE as u64 / 2), &mut all), (3 * PAGE, None));
+    assert_eq!(all[PAGE / 2..PAGE / 2 + PAGE], page(1));
+}
+
+#[test]
+fn memory_above_the_hole_begins_at_four_gibibytes() {
+    for (machine, total, hole) in
+        [("pc-i440fx-7.2", 4 * GIB, 0xc000_0000), ("pc-q35-7.2", 4 * GIB, 0x8000_0000), ("pc-q35-9.0", 2 * GIB, 2 * GIB)]
+    {
+        let mut stream = Savevm::of_pages([]);
+        stream.machine = machine;
+        stream.blocks[0].1 = total;
+        let last = total - PAGE as u64;
+        stream.sections[0] = vec![
+            Record::Page("pc.ram", hole - PAGE as u64, page(1)),
+            Record::Page("pc.ram", hole % total, page(2)),
+            Record::Page("pc.ram", last, page(3)),
+        ];
+        let opened = open_bytes(&stream.build()).unwrap();
+        let at = |address: u64| read_page(&*opened.memory, address / PAGE as u64);
+        if hole < total {
+            assert_eq!(at(hole - PAGE as u64).unwrap(), page(1), "{machine}");
+            assert_eq!(at(hole), Err(Why::NeverPresent));
+            assert_eq!(at(4 * GIB).unwrap(), page(2), "{machine}");
+            assert_eq!(at(4 * GIB + last - hole).unwrap(), page(3), "{machine}");
+        } else {
+            assert_eq!(at(last).unwrap(), page(3), "{machine}: all of it is below");
+        }
+    }
+}
+
+/// A run that goes over the hole is two ranges of memory, and one range of the file.
+#[test]
+fn a_run_goes_on_above_the_hole() {
+    let mut stream = Savevm::of_pages([]);
+    stream.blocks[0].1 = 4 * GIB;
+    let first = 0xc000_0000 / PAGE as u64 - 2;
+    let record = |number: u64| Record::Page("pc.ram", (first + number) * PAGE as u64, page(number));
+    stream.sections[0] = (0..5).map(record).collect();
+    let opened = open_bytes(&stream.build()).unwrap();
+    let above = 4 * GIB / PAGE as u64;
+    for (pfn, seed) in [(first, 0), (first + 1, 1), (above, 2), (above + 2, 4)] {
+        assert_eq!(read_page(&*opened.memory, pfn).unwrap(), page(seed), "page {seed}");
+    }
+    let present: Vec<_> =
+        runs(&*opened.memory).into_iter().filter(|(.., state)| *state == RunState::Present).collect();
+    assert_eq!(present.len(), 2);
+}
+
+/// One processor whose description has a field before the registers, and one behind.
+fn with_a_cpu() -> Savevm {
+    let mut stream = Savevm::of_pages([(0, page(0))]);
+    let mut cpu = vec![4, 0, 0, 0, 11, 3];
+    cpu.extend(b"cpu\0\0\0\0\0\0\0\x0c");
+    cpu.extend([0xee; 6]);
+    (0..16_u64).for_each(|register| cpu.extend((0x100 + register).to_be_bytes()));
+    cpu.extend(0xffff_ffff_8100_0010_u64.to_be_bytes());
+    for segment in 0..6_u64 {
+        cpu.extend((0x10 + segment as u32).to_be_bytes());
+        cpu.extend((0x1000 * segment).to_be_bytes());
+        cpu.extend([0; 8]);
+    }
+    for control in [0x8005_0033, 2, 0x1234_5000, 0x6f0_u64] {
+        cpu.extend(control.to_be_bytes());
+    }
+    stream.devices = cpu;
+    stream.description = r#"{"page_size": 4096, "devices": [
+        {"name": "timer", "instance_id": 0, "vmsd_name": "timer", "version": 2, "fields": []},
+        {"name": "slirp", "instance_id": 0, "data": [], "size": 131},
+        {"name": "cpu", "instance_id": 0, "vmsd_name": "cpu", "version": 12, "fields": [
+          {"name": "before", "array_len": 3, "type": "uint16", "size": 2},
+          {"name": "env.regs", "array_len": 16, "type": "uint64", "size": 8},
+          {"name": "env.eip", "type": "uint64", "size": 8},
+          {"name": "env.segs", "array_len": 6, "type": "struct", "struct": {"fields": []}, "size": 20},
+          {"name": "env.cr[0]", "type": "uint64", "size": 8}, {"name": "env.cr[2]", "type": "uint64", "size": 8},
+          {"name": "env.cr[3]", "type": "uint64", "size": 8}, {"name": "env.cr[4]", "type": "uint64", "size": 8}
+        ]}]}"#
+        .to_owned();
+    stream
+}
+
+#[test]
+fn registers_are_where_the_description_says() {
+    let Notes { cpus, .. } = open_bytes(&with_a_cpu().build()).unwrap().notes;
+    let [cpu] = cpus.as_slice() else { panic!("{cpus:?}") };
+    let register = |register| cpu.registers.get(register).unwrap();
+    assert_eq!(register(Register::Rax), 0x100);
+    assert_eq!(register(Register::Rcx), 0x101);
+    assert_eq!(register(Register::Rsp), 0x104);
+    assert_eq!(register(Register::R15), 0x10f);
+    assert_eq!(register(Register::Rip), 0xffff_ffff_8100_0010);
+    assert_eq!((register(Register::Cs), register(Register::GsBase)), (0x11, 0x5000));
+    let control = cpu.control.unwrap();
+    assert_eq!((control.cr2, control.cr3.0, control.cr4), (2, 0x1234_5000, 0x6f0));
+    assert_eq!(control.gs_base, 0x5000);
+    assert_eq!(control.kernel_gs_base, None, "this machine's description does not have it");
+}
+
+#[test]
+fn a_stream_without_its_end_still_has_its_memory() {
+    let whole = with_a_cpu().build();
+    let cut = open_bytes(&whole[..whole.len() - 40]).unwrap();
+    assert!(cut.notes.cpus.is_empty());
+    assert!(cut.facts.warnings[0].contains("description"), "{:?}", cut.facts.warnings);
+    assert_eq!(read_page(&*cut.memory, 0).unwrap(), page(0));
+}
+
+#[test]
+fn what_cannot_be_passed_over_is_named() {
+    let mut bytes = Savevm::of_pages((0..4).map(|pfn| (pfn, page(pfn)))).build();
+    let at = bytes.windows(5).rposition(|window| window == [3, 0, 0, 0, 2]).unwrap();
+    bytes[at] = 0x55;
+    let opened = open_bytes(&bytes).unwrap();
+    assert!(opened.facts.warnings[0].contains("unknown kind 0x55"), "{:?}", opened.facts.warnings);
+    assert_eq!(read_page(&*opened.memory, 1).unwrap(), page(1));
+    assert_eq!(read_page(&*opened.memory, 3), Err(Why::BeyondFileEnd));
+}
