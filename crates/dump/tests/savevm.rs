@@ -42,9 +42,11 @@ fn pages_are_found_and_the_last_of_two_counts() {
 
 #[test]
 fn memory_above_the_hole_begins_at_four_gibibytes() {
-    for (machine, total, hole) in
-        [("pc-i440fx-7.2", 4 * GIB, 0xc000_0000), ("pc-q35-7.2", 4 * GIB, 0x8000_0000), ("pc-q35-9.0", 2 * GIB, 2 * GIB)]
-    {
+    for (machine, total, hole) in [
+        ("pc-i440fx-7.2", 4 * GIB, 0xc000_0000),
+        ("pc-q35-7.2", 4 * GIB, 0x8000_0000),
+        ("pc-q35-9.0", 2 * GIB, 2 * GIB),
+    ] {
         let mut stream = Savevm::of_pages([]);
         stream.machine = machine;
         stream.blocks[0].1 = total;
