@@ -142,6 +142,13 @@ pub(crate) fn size_of_page(bytes: u64) -> Option<String> {
     }
 }
 
+/// A number in the middle of a column; what cannot be halved goes before it.
+pub(crate) fn centered_number(number: &str, width: usize) -> String {
+    let room = width.saturating_sub(number.len());
+    let before = room.div_ceil(2);
+    format!("{:before$}{number}{:after$}", "", "", after = room.saturating_sub(before))
+}
+
 /// Bytes in megabytes or gigabytes with one decimal, which is left out where it is zero.
 pub(crate) fn size(bytes: u64) -> String {
     const MB: u64 = 1 << 20;

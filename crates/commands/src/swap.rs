@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::Args;
 use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
-use crate::render::Known;
+use crate::render::{Known, centered_number};
 use crate::sink::{Render, Sink, SinkExt};
 
 /// Lists swap areas.
@@ -43,14 +43,17 @@ impl Render for Row {
     type View = ();
 
     fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
-        let kbytes = |bytes: Option<u64>| Known(bytes.map(|bytes| format!("{}k", bytes / 1024)));
+        let kbytes = |bytes: Option<u64>, width| {
+            let text = bytes.map(|bytes| format!("{}k", bytes / 1024));
+            centered_number(&Known(text).to_string(), width)
+        };
         let share = self.used_bytes.zip(self.bytes);
         let percent =
             share.map(|(used, all)| format!("{}%", u128::from(used) * 100 / u128::from(all).max(1)));
-        let (kind, size, used) = (Known(self.kind), kbytes(self.bytes), kbytes(self.used_bytes));
-        write!(out, "{}  {kind:<9}{size:>10}{used:>10}", self.swap_info_struct)?;
+        let (kind, size, used) = (Known(self.kind), kbytes(self.bytes, 8), kbytes(self.used_bytes, 10));
+        write!(out, "{}  {kind:^9}  {size}  {used}", self.swap_info_struct)?;
         let name = self.filename.as_deref().unwrap_or("?");
-        writeln!(out, "{:>7}{:>5}  {name}", Known(percent), Known(self.priority))
+        writeln!(out, "  {:>3}  {:>3}  {name}", Known(percent), Known(self.priority))
     }
 }
 
@@ -86,16 +89,21 @@ mod tests {
 
     #[test]
     fn lines_are_crashs() {
-        let row = Row {
+        let row = |kbytes: u64, used: u64, priority| Row {
             swap_info_struct: VirtAddr(0xff27_0289_01d5_0000),
             kind: Some("PARTITION"),
-            bytes: Some(262_140 << 10),
-            used_bytes: Some(32_960 << 10),
-            priority: Some(-2),
+            bytes: Some(kbytes << 10),
+            used_bytes: Some(used << 10),
+            priority: Some(priority),
             filename: Some("/dev/vdc".into()),
         };
         let mut text = String::new();
-        row.render(&(), &mut text).unwrap();
-        assert_eq!(text, "ff27028901d50000  PARTITION   262140k    32960k    12%   -2  /dev/vdc\n");
+        row(262_140, 32_960, -2).render(&(), &mut text).unwrap();
+        row(32_764, 4_096, 10).render(&(), &mut text).unwrap();
+        assert_eq!(
+            text,
+            "ff27028901d50000  PARTITION   262140k    32960k    12%   -2  /dev/vdc\n\
+             ff27028901d50000  PARTITION   32764k      4096k    12%   10  /dev/vdc\n"
+        );
     }
 }

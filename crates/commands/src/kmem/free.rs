@@ -10,10 +10,11 @@ use kdive_linux::vmstat::{self, Table};
 use kdive_target::{Kernel, Lacks, Words};
 use serde::Serialize;
 
+use super::zone::ZonePlace;
 use crate::args::Args;
 use crate::command::CommandError;
 use crate::cx::Cx;
-use crate::render::Known;
+use crate::render::{Known, centered_number};
 use crate::sink::{Render, Sink, SinkExt};
 
 const ZONE_TITLES: &str = "ZONE  NAME        SIZE    FREE      MEM_MAP       START_PADDR  START_MAPNR";
@@ -23,40 +24,26 @@ const AREA_TITLES: &str = "AREA    SIZE  FREE_AREA_STRUCT";
 #[derive(Debug, Default, Serialize)]
 struct ZoneRow {
     number: usize,
-    zone: VirtAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
+    #[serde(flatten)]
+    place: ZonePlace,
     #[serde(skip_serializing_if = "Option::is_none")]
     free: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mem_map: Option<VirtAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    start: Option<PhysAddr>,
 }
 
 impl Render for ZoneRow {
     type View = ();
 
     fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
-        let name = self.name.as_deref().unwrap_or("?");
+        let ZonePlace { size, mem_map, start_pfn, .. } = self.place;
         writeln!(out, "{ZONE_TITLES}")?;
-        write!(out, "{:>3}   {name:<9}{:>7}{:>8}", self.number, Known(self.size), Known(self.free))?;
-        let map = Known(self.mem_map.map(|at| format!("{:x}", at.0)));
-        let start = number_in(self.start.map(|at| format!("{:x}", at.0)));
-        let frame = number_in(self.start.map(|at| at.pfn().0.to_string()));
+        write!(out, "{:>3}   {:<9}{:>7}", self.number, self.place.display_name(), Known(size))?;
+        let map = Known(mem_map.map(|at| format!("{:x}", at.0)));
+        let start = Known(start_pfn.map(|pfn| format!("{:x}", Pfn(pfn).start().0))).to_string();
+        let (start, frame) =
+            (centered_number(&start, 11), centered_number(&Known(start_pfn).to_string(), 11));
+        write!(out, "{:>8}", Known(self.free))?;
         writeln!(out, "  {map:^16}  {start}  {frame}")
     }
-}
-
-/// A number in the middle of a column of eleven; what cannot be halved goes before it.
-fn number_in(number: Option<String>) -> String {
-    const WIDTH: usize = 11;
-    let number = number.unwrap_or_else(|| "?".to_owned());
-    let spare = WIDTH.saturating_sub(number.len());
-    let before = spare.div_ceil(2);
-    format!("{:before$}{number}{:after$}", "", "", after = spare - before)
 }
 
 /// A list of free blocks.
@@ -147,7 +134,7 @@ fn of_zone(
     let kernel = cx.kernel.clone();
     let row = zone_row(cx, &kernel, number, zone);
     out.row(&row, &())?;
-    if row.size == Some(0) {
+    if row.place.size == Some(0) {
         return Ok(0);
     }
     if !list {
@@ -217,23 +204,9 @@ fn area_row(
 
 fn zone_row(cx: &mut Cx, kernel: &Kernel, number: usize, zone: &Zone) -> ZoneRow {
     let place = || format!("zone {}", zone.at);
-    let size = cx.known(zone.spanned_pages.clone(), "SIZE of a zone", place);
-    let start = cx.known(zone.start_pfn.clone(), "START of a zone", place);
-    let start = if size == Some(0) { Some(0) } else { start };
-    let map = Pages::find(kernel).map.clone();
-    let map = cx.known(map, "MEM_MAP", place);
-    ZoneRow {
-        number,
-        zone: zone.at,
-        name: cx.known(zone.name(kernel), "NAME of a zone", place),
-        size,
-        free: cx.known(free_pages(kernel, zone), "FREE of a zone", place),
-        mem_map: match size {
-            Some(0) => Some(VirtAddr(0)),
-            _ => map.zip(start).map(|(map, start)| map.page_of(Pfn(start))),
-        },
-        start: start.map(|pfn| Pfn(pfn).start()),
-    }
+    let map = cx.known(Pages::find(kernel).map.clone(), "MEM_MAP", place);
+    let free = cx.known(free_pages(kernel, zone), "FREE of a zone", place);
+    ZoneRow { number, place: ZonePlace::new(cx, zone, map.as_ref()), free }
 }
 
 /// What a zone counts as free.
@@ -346,26 +319,20 @@ mod tests {
 
     #[test]
     fn lines_are_crashs() {
-        let zone = ZoneRow {
-            name: Some("DMA".into()),
-            size: Some(4095),
-            free: Some(3808),
-            mem_map: Some(VirtAddr(0xffdf_5426_8000_0040)),
-            start: Some(PhysAddr(0x1000)),
-            ..ZoneRow::default()
+        let zone = |number, name: &str, size, free, mem_map, start_pfn| ZoneRow {
+            number,
+            place: ZonePlace {
+                zone: VirtAddr(1),
+                name: Some(name.to_owned()),
+                size: Some(size),
+                mem_map: Some(VirtAddr(mem_map)),
+                start_pfn: Some(start_pfn),
+            },
+            free: Some(free),
         };
         let mut text = String::new();
-        zone.render(&(), &mut text).unwrap();
-        let empty = ZoneRow {
-            number: 2,
-            name: Some("Normal".into()),
-            size: Some(0),
-            free: Some(0),
-            mem_map: Some(VirtAddr(0)),
-            start: Some(PhysAddr(0)),
-            ..ZoneRow::default()
-        };
-        empty.render(&(), &mut text).unwrap();
+        zone(0, "DMA", 4095, 3808, 0xffdf_5426_8000_0040, 1).render(&(), &mut text).unwrap();
+        zone(2, "Normal", 0, 0, 0, 0).render(&(), &mut text).unwrap();
         let area = AreaRow {
             order: 10,
             migrate_type: 1,

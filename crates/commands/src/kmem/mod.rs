@@ -9,6 +9,7 @@ mod objects;
 mod pages;
 mod tables;
 mod vmalloc;
+mod zone;
 
 use crate::args::{Args, Opt, UsageError, number_list};
 use crate::command::{Command, CommandError, Group, Run};

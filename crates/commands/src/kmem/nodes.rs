@@ -10,6 +10,7 @@ use kdive_linux::sparse::{self, Section, Sections};
 use kdive_target::Lacks;
 use serde::Serialize;
 
+use super::zone::ZonePlace;
 use crate::command::CommandError;
 use crate::cx::Cx;
 use crate::render::{Hex, Known};
@@ -31,20 +32,7 @@ struct NodeRow {
     start_pfn: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bootmem_data: Option<VirtAddr>,
-    zones: Vec<ZoneRow>,
-}
-
-#[derive(Debug, Serialize)]
-struct ZoneRow {
-    zone: VirtAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mem_map: Option<VirtAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    start_pfn: Option<u64>,
+    zones: Vec<ZonePlace>,
 }
 
 impl Render for NodeRow {
@@ -72,7 +60,7 @@ impl Render for NodeRow {
         writeln!(out, "{:>16}     {start:^11}    {:^11}\n", Known(self.mem_map), Known(self.start_pfn))?;
         writeln!(out, "ZONE  NAME         SIZE       MEM_MAP      START_PADDR  START_MAPNR")?;
         for (number, zone) in self.zones.iter().enumerate() {
-            let name = zone.name.as_deref().unwrap_or("?");
+            let name = zone.display_name();
             let map = Known(zone.mem_map.map(|at| format!("{:x}", at.0)));
             let start = Known(zone.start_pfn.map(|pfn| format!("{:x}", Pfn(pfn).start().0)));
             write!(out, "{number:>3}   {name:<9}{:>8}  {map:>16}  ", Known(zone.size))?;
@@ -190,26 +178,7 @@ fn node_row(cx: &mut Cx, node: &Node, zones: &[Zone], map: Option<&MemoryMap>) -
         mem_map: node.mem_map.clone().ok().or_else(|| Some(map?.page_of(Pfn(start_pfn?)))),
         start_pfn,
         bootmem_data: node.bdata.clone().ok(),
-        zones: zones.iter().map(|zone| zone_row(cx, zone, map)).collect(),
-    }
-}
-
-fn zone_row(cx: &mut Cx, zone: &Zone, map: Option<&MemoryMap>) -> ZoneRow {
-    let kernel = cx.kernel.clone();
-    let place = || format!("zone {}", zone.at);
-    let size = cx.known(zone.spanned_pages.clone(), "SIZE of a zone", place);
-    let start = cx.known(zone.start_pfn.clone(), "START of a zone", place);
-    let empty = size == Some(0);
-    ZoneRow {
-        zone: zone.at,
-        name: cx.known(zone.name(&kernel), "NAME of a zone", place),
-        size,
-        mem_map: if empty {
-            Some(VirtAddr(0))
-        } else {
-            map.zip(start).map(|(map, pfn)| map.page_of(Pfn(pfn)))
-        },
-        start_pfn: if empty { Some(0) } else { start },
+        zones: zones.iter().map(|zone| ZonePlace::new(cx, zone, map)).collect(),
     }
 }
 

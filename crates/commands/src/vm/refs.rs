@@ -26,12 +26,7 @@ struct Found {
 
 impl Reference<'_> {
     fn is_of_area(&self, row: &VmaRow) -> bool {
-        let numbers = [
-            Some(row.vma.0),
-            row.start.map(|at| at.0),
-            row.end.map(|at| at.0),
-            row.flags.as_ref().map(|flags| flags.0),
-        ];
+        let numbers = [Some(row.vma.0), row.start.map(|at| at.0), row.flags.as_ref().map(|flags| flags.0)];
         let number = self.number.is_some_and(|wanted| numbers.contains(&Some(wanted)));
         number || row.file.as_ref().is_some_and(|file| file.contains(self.word))
     }

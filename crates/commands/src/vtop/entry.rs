@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::args::{Args, UsageError};
 use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
-use crate::render::{Hex, UNKNOWN};
+use crate::render::{Hex, UNKNOWN, centered_number};
 use crate::sink::{Render, Sink, SinkExt};
 
 /// Takes page-table entries apart.
@@ -85,13 +85,6 @@ impl Entry {
 /// Text in the middle of a column; what cannot be halved goes behind it.
 fn centered(text: &str, width: usize) -> String {
     format!("{text:^width$}")
-}
-
-/// A number in the middle of a column; what cannot be halved goes before it.
-fn centered_number(number: &str, width: usize) -> String {
-    let room = width.saturating_sub(number.len());
-    let before = room.div_ceil(2);
-    format!("{:before$}{number}{:after$}", "", "", after = room.saturating_sub(before))
 }
 
 const PHYSICAL: &str = "PHYSICAL";

@@ -12,12 +12,12 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::cx::Cx;
-use crate::render::{Hex, Known};
+use crate::render::{Hex, Known, UNKNOWN};
 use crate::sink::Render;
 
-/// What the page structure of a frame says.
+/// The numbers of a page structure.
 #[derive(Debug, Serialize)]
-pub(crate) struct PageRow {
+struct PageFields {
     /// The `struct page`.
     page: VirtAddr,
     /// Where the frame begins.
@@ -30,6 +30,47 @@ pub(crate) struct PageRow {
     count: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     flags: Option<Hex>,
+}
+
+impl PageFields {
+    fn new(page: &Page, physical: PhysAddr) -> Self {
+        Self {
+            page: page.at,
+            physical,
+            mapping: page.mapping.as_ref().ok().copied(),
+            index: page.index.as_ref().ok().copied().map(Hex),
+            count: page.refcount.as_ref().ok().copied(),
+            flags: page.flags.as_ref().ok().copied().map(Hex),
+        }
+    }
+
+    /// Appends the line in crash's layout; `names` are those of the flags, with commas between.
+    fn text(&self, names: &str, line: &mut Vec<u8>) {
+        push_hex(line, self.page.0, 16, b'0');
+        let numbers = [
+            (Some(self.physical.0), 8),
+            (self.mapping.map(|at| at.0), 16),
+            (self.index.as_ref().map(|index| index.0), 8),
+        ];
+        for (number, width) in numbers {
+            line.push(b' ');
+            push_known(line, number, width);
+        }
+        let _ = write!(line, " {:>2} ", Known(self.count));
+        push_known(line, self.flags.as_ref().map(|flags| flags.0), 0);
+        if !names.is_empty() {
+            line.push(b' ');
+            line.extend(names.as_bytes());
+        }
+        line.push(b'\n');
+    }
+}
+
+/// What the page structure of a frame says.
+#[derive(Debug, Serialize)]
+pub(crate) struct PageRow {
+    #[serde(flatten)]
+    fields: PageFields,
     flag_names: Vec<String>,
     /// What it is used for, where the kernel marks that.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -60,28 +101,20 @@ impl PageRow {
         cx.lacks_together(&lacking, || format!("page structure of {at:#}"));
         let names = cx.known(pages.flags.clone(), "names of page flags", String::new).unwrap_or_default();
         let kind = pages.type_of(&kernel, &page);
-        let flags = page.flags.ok();
-        Some(Self {
-            page: page.at,
-            physical: at.page_start(),
-            mapping: page.mapping.ok(),
-            index: page.index.ok().map(Hex),
-            kind,
-            count: page.refcount.ok(),
-            flags: flags.map(Hex),
-            flag_names: flags.iter().flat_map(|flags| names.names(*flags)).map(str::to_owned).collect(),
-        })
+        let flags = page.flags.as_ref().ok();
+        let flag_names = flags.iter().flat_map(|flags| names.names(**flags)).map(str::to_owned).collect();
+        Some(Self { fields: PageFields::new(&page, at.page_start()), kind, flag_names })
     }
 }
 
 impl PageRow {
     /// In one line without columns.
     pub(crate) fn brief(&self) -> String {
-        let mut text = self.page.to_string();
+        let mut text = self.fields.page.to_string();
         if let Some(kind) = &self.kind {
             let _ = write!(text, ", {kind}");
         }
-        if let Some(count) = self.count {
+        if let Some(count) = self.fields.count {
             let _ = write!(text, ", {count} references");
         }
         if !self.flag_names.is_empty() {
@@ -99,19 +132,9 @@ impl Render for PageRow {
         if *titles {
             out.write_str(TITLES)?;
         }
-        let names = self.flag_names.join(",");
-        let line = PageLine {
-            page: self.page,
-            physical: self.physical,
-            mapping: self.mapping,
-            index: self.index,
-            count: self.count,
-            flags: self.flags,
-            flag_names: Names(&names),
-        };
-        let mut bytes = Vec::new();
-        line.text(&mut bytes);
-        out.write_str(&String::from_utf8_lossy(&bytes))
+        let mut line = Vec::new();
+        self.fields.text(&self.flag_names.join(","), &mut line);
+        out.write_str(&String::from_utf8_lossy(&line))
     }
 }
 
@@ -121,16 +144,8 @@ pub(crate) const TITLES: &str = "      PAGE       PHYSICAL      MAPPING       IN
 /// The line of one page among millions: nothing is allocated for it.
 #[derive(Debug, Serialize)]
 pub(crate) struct PageLine<'n> {
-    page: VirtAddr,
-    physical: PhysAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mapping: Option<VirtAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<Hex>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    flags: Option<Hex>,
+    #[serde(flatten)]
+    fields: PageFields,
     flag_names: Names<'n>,
 }
 
@@ -146,47 +161,22 @@ impl Serialize for Names<'_> {
 
 impl<'n> PageLine<'n> {
     pub(crate) fn new(page: &Page, physical: PhysAddr, flag_names: &'n str) -> Self {
-        Self {
-            page: page.at,
-            physical,
-            mapping: page.mapping.as_ref().ok().copied(),
-            index: page.index.as_ref().ok().copied().map(Hex),
-            count: page.refcount.as_ref().ok().copied(),
-            flags: page.flags.as_ref().ok().copied().map(Hex),
-            flag_names: Names(flag_names),
-        }
+        Self { fields: PageFields::new(page, physical), flag_names: Names(flag_names) }
     }
 
     /// Appends the line in crash's layout.
     pub(crate) fn text(&self, line: &mut Vec<u8>) {
-        push_hex(line, self.page.0, 16, b'0');
-        let mut hex = |value: Option<u64>, width: usize| {
-            line.push(b' ');
-            match value {
-                Some(value) => push_hex(line, value, width, b' '),
-                None => {
-                    line.resize(line.len() + width.saturating_sub(1), b' ');
-                    line.push(b'?');
-                }
-            }
-        };
-        hex(Some(self.physical.0), 8);
-        hex(self.mapping.map(|at| at.0), 16);
-        hex(self.index.map(|index| index.0), 8);
-        let _ = write!(line, " {:>2}", Known(self.count));
-        let mut hex = |value: Option<u64>| match value {
-            Some(value) => {
-                line.push(b' ');
-                push_hex(line, value, 0, b' ');
-            }
-            None => line.extend(b" ?"),
-        };
-        hex(self.flags.map(|flags| flags.0));
-        if !self.flag_names.0.is_empty() {
-            line.push(b' ');
-            line.extend(self.flag_names.0.as_bytes());
+        self.fields.text(self.flag_names.0, line);
+    }
+}
+
+fn push_known(line: &mut Vec<u8>, number: Option<u64>, width: usize) {
+    match number {
+        Some(number) => push_hex(line, number, width, b' '),
+        None => {
+            line.resize(line.len() + width.saturating_sub(UNKNOWN.len()), b' ');
+            line.extend(UNKNOWN.as_bytes());
         }
-        line.push(b'\n');
     }
 }
 
@@ -274,16 +264,16 @@ mod tests {
     #[test]
     fn the_lines_are_crashs() {
         let mut text = String::new();
-        let page = PageRow {
+        let fields = PageFields {
             page: VirtAddr(0xfffe_49b8_400a_3340),
             physical: PhysAddr(0x28c_d000),
             mapping: Some(VirtAddr(0xff32_52bf_81e2_0ad8)),
             index: Some(Hex(0)),
             count: Some(5),
             flags: Some(Hex(0xffff_fde0_2023)),
-            flag_names: vec!["referenced".into(), "uptodate".into()],
-            kind: None,
         };
+        let flag_names = vec!["referenced".into(), "uptodate".into()];
+        let page = PageRow { fields, flag_names, kind: None };
         page.render(&true, &mut text).unwrap();
         let vma = VmaRow {
             vma: VirtAddr(0xff32_52bf_831c_94d0),
