@@ -203,7 +203,10 @@ impl Kind {
         match self {
             Self::Kernel => task.is_kernel_thread() == Some(true),
             Self::User => task.is_kernel_thread() == Some(false),
-            Self::GroupLeader => task.is_group_leader() == Some(true),
+            // As crash's help has it: of user tasks only.
+            Self::GroupLeader => {
+                task.is_group_leader() == Some(true) && task.is_kernel_thread() == Some(false)
+            }
             Self::Active => tasks.is_active(task),
         }
     }

@@ -33,7 +33,9 @@ fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
         [word] => {
             let at = operand::address(cx, "waitq", word)?;
             let simple = is_simple(&cx.kernel, at, &Tasks::find(&cx.kernel));
-            Queue { name: word.clone(), at, simple }
+            let digits = word.strip_prefix("0x").unwrap_or(word);
+            let is_named = u64::from_str_radix(digits, 16) != Ok(at.0);
+            Queue { name: word.clone(), at, simple, is_named }
         }
         [member, word] => Queue::member(cx, member, word)?,
         _ => return Err(UsageError::new("waitq", "which wait queue?").into()),
@@ -65,6 +67,9 @@ struct Queue {
     at: VirtAddr,
     /// Whether it is a `swait_queue_head`.
     simple: bool,
+    /// Whether it was named otherwise than by its address.
+    #[serde(skip)]
+    is_named: bool,
 }
 
 impl Queue {
@@ -81,7 +86,7 @@ impl Queue {
             _ => None,
         };
         let simple = record(chosen.at.of).is_some_and(|name| name == "swait_queue_head");
-        Ok(Self { name: member.to_owned(), at, simple })
+        Ok(Self { name: member.to_owned(), at, simple, is_named: true })
     }
 }
 
@@ -89,7 +94,10 @@ impl Render for Queue {
     type View = ();
 
     fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
-        writeln!(out, "wait queue \"{}\" ({}) is empty", self.name, self.at)
+        match self.is_named {
+            true => writeln!(out, "wait queue \"{}\" ({}) is empty", self.name, self.at),
+            false => writeln!(out, "wait queue {} is empty", self.at),
+        }
     }
 }
 

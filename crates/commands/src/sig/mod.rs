@@ -102,6 +102,44 @@ impl Render for Set {
     type View = ();
 
     fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
-        writeln!(out, "{}", self.signals.join(" "))
+        if self.signals.is_empty() {
+            return writeln!(out, "(none)");
+        }
+        let mut column = 0;
+        for name in &self.signals {
+            let wanted = column + usize::from(column > 0) + name.len();
+            let separator = match column {
+                0 => "",
+                _ if wanted > COLUMNS => "\n",
+                _ => " ",
+            };
+            column = if separator == "\n" { name.len() } else { wanted };
+            write!(out, "{separator}{name}")?;
+        }
+        writeln!(out)
+    }
+}
+
+/// Where crash breaks a line of names.
+const COLUMNS: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(word: &str) -> String {
+        let mut text = String::new();
+        Set::parse(word).unwrap().render(&(), &mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn sets_are_words_in_hexadecimal_and_break_into_lines() {
+        assert_eq!(text("0x0"), "(none)\n");
+        assert_eq!(text("800A000000000201"), "SIGHUP SIGUSR1 SIGRTMAX-14 SIGRTMAX-12 SIGRTMAX\n");
+        let all = text("ffffffffffffffff");
+        assert!(all.lines().all(|line| line.len() <= COLUMNS));
+        assert_eq!((all.lines().count(), all.split_whitespace().count()), (8, 64));
+        assert!(Set::parse("SIGHUP").is_err());
     }
 }
