@@ -5,6 +5,7 @@ use std::fmt;
 use kdive_base::VirtAddr;
 use kdive_linux::fs::{Dentry, Inode, Mount, Mounts, SuperBlock};
 use kdive_linux::path;
+use kdive_linux::tasks::{Task, Tasks};
 use kdive_target::{Kernel, Lacks};
 use serde::Serialize;
 
@@ -73,11 +74,7 @@ fn mount(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandErro
             return Err(CommandError::not_found(format!("mount: {letter} {what}")));
         }
     }
-    let task = match args.value("-n") {
-        Some(word) => select::operands(cx, "mount", &[word.to_owned()])?.into_iter().next(),
-        None => None,
-    };
-    let task = task.map_or_else(|| select::current(cx), Ok)?;
+    let task = seen_by(cx, args)?;
     let kernel = cx.kernel.clone();
     let mounts = Mounts::of_proxy(&kernel, task.nsproxy?)?;
     for lacks in &mounts.incomplete {
@@ -97,6 +94,16 @@ fn mount(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandErro
         show(cx, chosen.into_iter(), out)?;
     }
     Ok(())
+}
+
+/// The task whose mounts are meant: without `-n` process 1, whichever the current task is.
+fn seen_by(cx: &Cx, args: &Args) -> Result<Task, CommandError> {
+    if let Some(word) = args.value("-n") {
+        let named = select::operands(cx, "mount", &[word.to_owned()])?;
+        return named.into_iter().next().map_or_else(|| select::current(cx), Ok);
+    }
+    let first = Tasks::find(&cx.kernel).with_pid(1).next().cloned();
+    first.map_or_else(|| select::current(cx), Ok)
 }
 
 fn show<'m>(

@@ -10,7 +10,7 @@ use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
 use crate::select;
 use crate::sink::{Sink, SinkExt};
-pub(crate) use row::{Columns, OpenFiles, Reference, open_files};
+pub(crate) use row::{Columns, OpenFiles, Reference, open_files, table};
 
 /// Lists open files.
 pub(crate) static FILES: Command = Command {
@@ -98,7 +98,7 @@ fn show(files: &OpenFiles, args: &Args, out: &mut dyn Sink) -> Result<(), Comman
     out.header(&files.header, &())?;
     if files.rows.is_empty() {
         if !args.has("-R") {
-            out.heading("No open files\n")?;
+            out.heading(if files.complete { "No open files\n" } else { "Open files: ?\n" })?;
         }
         return Ok(());
     }

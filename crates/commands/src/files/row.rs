@@ -24,6 +24,9 @@ pub(crate) struct Header {
     pub(crate) root: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cwd: Option<String>,
+    /// It has no directories any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    exited: bool,
     #[serde(skip)]
     pub(crate) root_inode: Option<VirtAddr>,
     #[serde(skip)]
@@ -33,13 +36,20 @@ pub(crate) struct Header {
     dentries: Vec<VirtAddr>,
 }
 
+impl Header {
+    fn unknown(task: TaskLine) -> Self {
+        let (root_inode, cwd_inode, dentries) = (None, None, Vec::new());
+        Self { task, root: None, cwd: None, exited: false, root_inode, cwd_inode, dentries }
+    }
+}
+
 impl Render for Header {
     type View = ();
 
     fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
         let (root, cwd) = (Known(self.root.as_deref()), Known(self.cwd.as_deref()));
         writeln!(out, "{}", self.task)?;
-        writeln!(out, "ROOT: {root}    CWD: {cwd}")
+        if self.exited { Ok(()) } else { writeln!(out, "ROOT: {root}    CWD: {cwd}") }
     }
 }
 
@@ -108,6 +118,8 @@ impl Render for Row {
 pub(crate) struct OpenFiles {
     pub(crate) header: Header,
     pub(crate) rows: Vec<Row>,
+    /// Whether there is no more than that.
+    pub(super) complete: bool,
 }
 
 /// What `-R` looks for.
@@ -170,17 +182,8 @@ impl OpenFiles {
 /// What a task has open. What lacks is noted as a gap.
 pub(crate) fn open_files(cx: &mut Cx, task: &Task, columns: Columns) -> OpenFiles {
     let header = header(cx, task);
-    let name = || place(task);
     let kernel = cx.kernel.clone();
-    let table = task.files.clone().and_then(|files| match files.is_null() {
-        // It has exited.
-        true => Ok(Descriptors::default()),
-        false => descriptors(&kernel, files),
-    });
-    let table = cx.known(table, "open files of a task", name).unwrap_or_default();
-    if let Some(lacks) = &table.incomplete {
-        cx.lacks(lacks, "open files of a task", name);
-    }
+    let (table, complete) = table(cx, task);
     let opener = Opener {
         columns,
         files: kernel.loader(),
@@ -188,17 +191,34 @@ pub(crate) fn open_files(cx: &mut Cx, task: &Task, columns: Columns) -> OpenFile
         inodes: kernel.loader(),
         spaces: kernel.loader(),
     };
-    let rows = table.open.iter().map(|open| opener.row(cx, open, name)).collect();
-    OpenFiles { header, rows }
+    let rows = table.open.iter().map(|open| opener.row(cx, open, || place(task))).collect();
+    OpenFiles { header, rows, complete }
+}
+
+/// The descriptors that a task has open, and whether there are no more.
+pub(crate) fn table(cx: &mut Cx, task: &Task) -> (Descriptors, bool) {
+    let kernel = cx.kernel.clone();
+    let table = task.files.clone().and_then(|files| match files.is_null() {
+        // It has exited.
+        true => Ok(Descriptors::default()),
+        false => descriptors(&kernel, files),
+    });
+    let table = cx.known(table, "open files of a task", || place(task));
+    let complete = table.as_ref().is_some_and(|table| table.incomplete.is_none());
+    let table = table.unwrap_or_default();
+    if let Some(lacks) = &table.incomplete {
+        cx.lacks(lacks, "open files of a task", || place(task));
+    }
+    (table, complete)
 }
 
 fn header(cx: &mut Cx, task: &Task) -> Header {
     let kernel = cx.kernel.clone();
     let line = TaskLine::new(cx, task);
     let fs = cx.known(task.fs.clone(), "directories of a task", || place(task));
+    let exited = fs.is_some_and(VirtAddr::is_null);
     let Some(fs) = fs.filter(|fs| !fs.is_null()) else {
-        let dentries = Vec::new();
-        return Header { task: line, root: None, cwd: None, root_inode: None, cwd_inode: None, dentries };
+        return Header { exited, ..Header::unknown(line) };
     };
     let fs: FsStruct = kernel.load(fs);
     let mut directory = |what, mount: Field<VirtAddr>, dentry: &Field<VirtAddr>| {
@@ -210,7 +230,7 @@ fn header(cx: &mut Cx, task: &Task) -> Header {
     let inode = |dentry: &Field<VirtAddr>| kernel.load::<Dentry>(dentry.clone().ok()?).inode.ok();
     let (root_inode, cwd_inode) = (inode(&fs.root), inode(&fs.cwd));
     let dentries = [fs.root, fs.cwd].into_iter().flatten().collect();
-    Header { task: line, root, cwd, root_inode, cwd_inode, dentries }
+    Header { root, cwd, root_inode, cwd_inode, dentries, ..Header::unknown(line) }
 }
 
 /// Makes rows of descriptors.

@@ -1,7 +1,7 @@
 //! The sockets of tasks.
 
 use kdive_base::VirtAddr;
-use kdive_linux::fs::{Descriptor, Descriptors, File, FileKind, Inode, descriptors};
+use kdive_linux::fs::{Descriptor, File, FileKind, Inode};
 use kdive_linux::net::SocketLoader;
 use kdive_linux::tasks::Task;
 use kdive_target::{Field, Kernel};
@@ -10,6 +10,7 @@ use super::row::{Row, View};
 use crate::args::Args;
 use crate::command::CommandError;
 use crate::cx::Cx;
+use crate::files;
 use crate::render::{TaskLine, place};
 use crate::sink::{Sink, SinkExt};
 use crate::structure::{self, Shape, shape};
@@ -43,14 +44,14 @@ pub(super) fn of_tasks(
     let mut shown = false;
     for task in tasks {
         cx.cancel.check()?;
-        let rows = sockets(cx, args, task);
+        let (rows, complete) = sockets(cx, args, task);
         if rows.is_empty() && args.has("-R") {
             continue;
         }
         if std::mem::replace(&mut shown, true) {
             out.heading("\n")?;
         }
-        show(cx, args, task, &rows, out)?;
+        show(cx, args, task, (&rows, complete), out)?;
         // As crash does.
         if args.has("-R") {
             out.heading("\n")?;
@@ -61,15 +62,21 @@ pub(super) fn of_tasks(
 
 /// Shows the sockets of a task that are asked for.
 pub(super) fn of_task(cx: &mut Cx, args: &Args, task: &Task, out: &mut dyn Sink) -> Result<(), CommandError> {
-    let rows = sockets(cx, args, task);
-    if rows.is_empty() && args.has("-R") { Ok(()) } else { show(cx, args, task, &rows, out) }
+    let (rows, complete) = sockets(cx, args, task);
+    if rows.is_empty() && args.has("-R") { Ok(()) } else { show(cx, args, task, (&rows, complete), out) }
 }
 
-fn show(cx: &mut Cx, args: &Args, task: &Task, rows: &[Row], out: &mut dyn Sink) -> Result<(), CommandError> {
+fn show(
+    cx: &mut Cx,
+    args: &Args,
+    task: &Task,
+    (rows, complete): (&[Row], bool),
+    out: &mut dyn Sink,
+) -> Result<(), CommandError> {
     let line = TaskLine::new(cx, task);
     out.header(&line, &())?;
     if rows.is_empty() {
-        out.heading("No open sockets.\n")?;
+        out.heading(if complete { "No open sockets.\n" } else { "Open sockets: ?\n" })?;
         return Ok(());
     }
     if args.has("-S") {
@@ -118,17 +125,10 @@ fn structures(cx: &mut Cx, args: &Args, rows: &[Row], out: &mut dyn Sink) -> Res
     Ok(())
 }
 
-fn sockets(cx: &mut Cx, args: &Args, task: &Task) -> Vec<Row> {
+/// The sockets of a task that are asked for, and whether there are no more.
+fn sockets(cx: &mut Cx, args: &Args, task: &Task) -> (Vec<Row>, bool) {
     let kernel = cx.kernel.clone();
-    let table = task.files.clone().and_then(|files| match files.is_null() {
-        // It has exited.
-        true => Ok(Descriptors::default()),
-        false => descriptors(&kernel, files),
-    });
-    let table = cx.known(table, "open files of a task", || place(task)).unwrap_or_default();
-    if let Some(lacks) = &table.incomplete {
-        cx.lacks(lacks, "open files of a task", || place(task));
-    }
+    let (table, complete) = files::table(cx, task);
     let loader = SocketLoader::new(&kernel);
     let mut rows = Vec::new();
     for open in &table.open {
@@ -147,7 +147,7 @@ fn sockets(cx: &mut Cx, args: &Args, task: &Task) -> Vec<Row> {
         let reference = Reference::parse(word);
         rows.retain(|row| reference.holds(row));
     }
-    rows
+    (rows, complete)
 }
 
 /// The socket of a descriptor, if it is one.
