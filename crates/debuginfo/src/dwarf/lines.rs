@@ -47,8 +47,6 @@ struct Row {
     file: u32,
     line: u32,
     column: u32,
-    /// A statement begins there.
-    statement: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,13 +81,10 @@ impl Rows {
                 gimli::ColumnType::Column(column) => small(column.get()),
             };
             let line = row.line().map_or(0, |line| small(line.get()));
-            let statement = row.is_stmt();
-            let row = Row { address, file: small(row.file_index()), line, column, statement };
+            let row = Row { address, file: small(row.file_index()), line, column };
             match table.rows.get_mut(first..).and_then(<[Row]>::last_mut) {
                 // Of several rows for one address the last one counts: those before it cover no byte.
-                Some(last) if last.address == address => {
-                    *last = Row { statement: row.statement || last.statement, ..row };
-                }
+                Some(last) if last.address == address => *last = row,
                 _ => table.rows.push(row),
             }
         }
@@ -103,11 +98,14 @@ impl Rows {
         rows.get(rows.partition_point(|row| row.address <= address).checked_sub(1)?)
     }
 
-    /// From the last row at or before the address to the first behind it.
+    /// Where the rows of the address's line that follow one another begin, and where the next line begins.
     fn around(&self, address: u64) -> Option<(u64, u64)> {
         let (rows, end) = self.sequence(address)?;
         let (before, behind) = rows.split_at_checked(rows.partition_point(|row| row.address <= address))?;
-        Some((before.last()?.address, behind.first().map_or(end, |row| row.address)))
+        let here = before.last()?;
+        let same = |row: &&Row| (row.file, row.line) == (here.file, here.line);
+        let first = before.iter().rev().take_while(same).last()?;
+        Some((first.address, behind.iter().find(|row| !same(row)).map_or(end, |row| row.address)))
     }
 
     /// The rows of the run that covers an address, and where it ends.
@@ -193,7 +191,7 @@ impl DwarfFile {
         self.line_in(&dwarf, &info, &Files::of(&dwarf, &info)?, linked)
     }
 
-    /// The line that a code address belongs to, and the code of its statement.
+    /// The line that a code address belongs to, and its code around there.
     #[must_use]
     pub fn line_range(&self, address: VirtAddr) -> Option<(SourceLine, Range<VirtAddr>)> {
         let line = self.line(address)?;
