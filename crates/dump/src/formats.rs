@@ -7,14 +7,14 @@ use kdive_base::ReadAt;
 
 use crate::open::Opened;
 use crate::window::read_up_to;
-use crate::{Hints, OpenError, avml, elf, flattened, kdump, lime, savevm};
+use crate::{Hints, OpenError, avml, elf, flattened, kdump, libvirt, lime, savevm};
 
 /// Formats that [`crate::open()`] reads, in the order in which they are tried.
 pub(crate) static FORMATS: &[Format] =
     &[elf::FORMAT, kdump::FORMAT, lime::FORMAT, avml::FORMAT, savevm::FORMAT];
 
 /// Wrappers that [`crate::open()`] peels off.
-pub(crate) static WRAPPERS: &[Wrapper] = &[flattened::WRAPPER];
+pub(crate) static WRAPPERS: &[Wrapper] = &[flattened::WRAPPER, libvirt::WRAPPER];
 
 /// Bytes of a file that formats are told by.
 pub(crate) const HEAD_BYTES: u64 = 8192;

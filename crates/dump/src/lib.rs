@@ -25,6 +25,7 @@ mod flattened;
 mod formats;
 mod input;
 mod kdump;
+mod libvirt;
 mod lime;
 mod memory;
 mod notes;

@@ -151,8 +151,6 @@ static MAGICS: &[Magic] = &[
     (0, b"\xdd\xcc\x8b\x9a", Kind::UnreadDump("Mission Critical Linux")),
     (0, b"sadump\0\0", Kind::UnreadDump("sadump")),
     (0, b"QEVM", Kind::UnreadDump("QEMU savevm of an old version")),
-    (0, b"LibvirtQemudSave", Kind::UnreadDump("libvirt save")),
-    (0, b"LibvirtQemudPart", Kind::UnreadDump("unfinished libvirt save")),
     (0, b"LinuxGuestRecord", Kind::UnreadDump("Xen save")),
     (0, b"\xed\xeb\x0f\xf0", Kind::UnreadDump("Xen core")),
     (0, b"\xee\xeb\x0f\xf0", Kind::UnreadDump("Xen HVM core")),
