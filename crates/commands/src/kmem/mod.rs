@@ -51,7 +51,7 @@ pub(crate) static KMEM: Command = Command {
         Opt::flag("-h", "pools of huge pages"),
         Opt::flag("-g", "the bits of page flags: all, or those set in the numbers given"),
         Opt::flag("-P", "the addresses are physical"),
-        Opt::flag("-c", "the page hash table, which no kernel of this century has"),
+        Opt::flag("-c", "the page hash table, which Linux 2.4 was the last to have"),
         Opt::flag("-C", "the same with its pages"),
     ],
     help: include_str!("../kmem.md"),

@@ -59,8 +59,9 @@ pub(super) struct Places {
     swap: Vec<Option<String>>,
 }
 
-/// Pages of an area without memory, listed in a row: more says nothing more.
-const MOST_ABSENT: u64 = 1 << 20;
+/// Pages of an area without memory that are listed in a row: a gigabyte. Where more is reserved, or where the end of an
+/// area is damaged, more lines say nothing more.
+const MOST_ABSENT: u64 = 1 << 18;
 /// `MAX_SWAPFILES` is 32 at most.
 const MOST_SWAP_AREAS: u8 = 32;
 
