@@ -38,6 +38,10 @@ pub struct CachedPage {
 pub struct PageCache<'k> {
     entries: Peekable<XArray<'k>>,
     large: Large<'k>,
+    /// Whether an entry stands for a whole folio: then there are fewer entries than pages.
+    whole: bool,
+    /// The entry before.
+    last: Option<u64>,
     /// The rest of a folio that is being told.
     folio: Option<Run>,
 }
@@ -61,23 +65,35 @@ impl<'k> PageCache<'k> {
         let MemberAddress(tree) = space.tree.clone()?;
         let layout = XArrayLayout::find(kernel)?;
         let head = layout.head(kernel.memory(), tree)?;
-        let entries = xarray(kernel.memory(), layout, head).peekable();
-        Ok(Self { entries, large: Large::find(kernel), folio: None })
+        let entries = || xarray(kernel.memory(), layout, head);
+        let pointers = entries().filter(|entry| entry.as_ref().is_ok_and(is_page)).count() as u64;
+        let whole = space.pages.as_ref().is_ok_and(|pages| pointers < *pages);
+        let entries = entries().peekable();
+        Ok(Self { entries, large: Large::find(kernel), whole, last: None, folio: None })
     }
 
     /// The pages that an entry stands for.
     fn run(&mut self, entry: XEntry) -> Run {
         let count = self.large.pages(VirtAddr(entry.entry)).max(1);
-        let inside = entry.index & count.saturating_sub(1);
-        // A tree may have an entry for each page of a folio, which all point to its head (before 5.17).
         let next = match self.entries.peek() {
-            Some(Ok(next)) => next.index,
-            _ => u64::MAX,
+            Some(Ok(next)) => Some(*next),
+            _ => None,
         };
+        let last = self.last.replace(entry.entry);
+        // A tree may have an entry for each page of a folio, which all point to its head (before 5.17), or one for each
+        // huge page, numbered in huge pages (hugetlbfs before 6.7).
+        let shared = [last, next.map(|next| next.entry)].contains(&Some(entry.entry));
+        let inside = if self.whole || shared { entry.index & count.saturating_sub(1) } else { 0 };
+        let room = next.map_or(u64::MAX, |next| next.index.saturating_sub(entry.index));
+        let left = if self.whole { count.saturating_sub(inside).min(room).max(1) } else { 1 };
         let page = VirtAddr(entry.entry).add(inside.wrapping_mul(self.large.page_bytes));
-        let left = count.saturating_sub(inside).min(next.saturating_sub(entry.index)).max(1);
         Run { next: CachedPage { index: entry.index, page }, left }
     }
+}
+
+/// Whether an entry points to a page.
+fn is_page(entry: &XEntry) -> bool {
+    entry.entry & NO_POINTER == 0
 }
 
 impl Iterator for PageCache<'_> {
@@ -95,7 +111,7 @@ impl Iterator for PageCache<'_> {
                 return Some(Ok(next));
             }
             match self.entries.next()? {
-                Ok(entry) if entry.entry & NO_POINTER != 0 => {}
+                Ok(entry) if !is_page(&entry) => {}
                 Ok(entry) => self.folio = Some(self.run(entry)),
                 Err(broken) => return Some(Err(broken)),
             }
