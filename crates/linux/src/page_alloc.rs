@@ -103,19 +103,17 @@ impl<'k> FreeAreas<'k> {
         walk::list(self.kernel.memory(), area.head).map(move |item| {
             let at = item?.sub(self.link);
             let pfn = self.map.pfn_of(at);
-            let wrong =
-                |what: &str| Err(Lacks::implausible(format_args!("the page {at} on a free list {what}")));
-            match (pfn, &frames) {
-                (None, _) => return wrong("is no page structure"),
-                (Some(pfn), Ok(frames)) if !frames.contains(&pfn) => return wrong("is of another zone"),
-                _ => {}
-            }
-            let page = self.page.load(at);
-            if !self.pages.is_buddy(&page)? {
-                return wrong("is not free");
-            }
-            if page.private? != u64::from(area.order) {
-                return wrong("begins a block of another size");
+            let outside = |pfn: &Pfn| frames.as_ref().is_ok_and(|frames| !frames.contains(pfn));
+            let what = match pfn {
+                None => Some("is no page structure"),
+                Some(pfn) if outside(&pfn) => Some("is of another zone"),
+                Some(_) => {
+                    let page = self.page.load(at);
+                    wrong_with(self.pages.is_buddy(&page)?, page.private?, area.order)
+                }
+            };
+            if let Some(what) = what {
+                return Err(Lacks::implausible(format_args!("the page {at} on a free list {what}")));
             }
             Ok(at)
         })
@@ -154,5 +152,27 @@ impl<'k> FreeAreas<'k> {
             }
         }
         Err(Lacks::implausible("a free block that is on no list of its zone"))
+    }
+}
+
+/// What is wrong with the first page of a block on a list of blocks of this order; a free page keeps its order in `private`.
+fn wrong_with(is_free: bool, private: u64, order: u32) -> Option<&'static str> {
+    match (is_free, private == u64::from(order)) {
+        (false, _) => Some("is not free"),
+        (true, false) => Some("begins a block of another size"),
+        (true, true) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_free_and_as_large_as_those_of_its_list() {
+        assert_eq!(wrong_with(true, 3, 3), None);
+        assert_eq!(wrong_with(true, 2, 3), Some("begins a block of another size"));
+        assert_eq!(wrong_with(true, 3 | 1 << 32, 3), Some("begins a block of another size"));
+        assert_eq!(wrong_with(false, 3, 3), Some("is not free"));
     }
 }

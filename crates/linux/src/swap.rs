@@ -40,10 +40,7 @@ struct Inode {
 impl SwapArea {
     /// Pages in use.
     pub fn used(&self) -> Field<u64> {
-        /// `SWAP_USAGE_OFFLIST_BIT` (6.13) lies among the bits of the count: the area is not on the list of those with room.
-        const OFF_LIST: u64 = 1 << 30;
-        let (used, pages) = (self.inuse_pages.clone()?, self.pages.clone()?);
-        Ok(if used > pages { used & !OFF_LIST } else { used })
+        Ok(count_of(self.inuse_pages.clone()?, self.pages.clone()?))
     }
 
     /// The path of its file or device.
@@ -60,6 +57,13 @@ impl SwapArea {
         let inode: Inode = kernel.load(file.inode?);
         Ok(inode.i_mode? & KIND == BLOCK)
     }
+}
+
+/// The count in `inuse_pages`: `SWAP_USAGE_OFFLIST_BIT` (6.13) lies among its bits, set while an area is not on the list of
+/// those with room.
+const fn count_of(inuse_pages: u64, pages: u64) -> u64 {
+    const OFF_LIST: u64 = 1 << 30;
+    if inuse_pages > pages { inuse_pages & !OFF_LIST } else { inuse_pages }
 }
 
 /// `MAX_SWAPFILES` is 32 at most.
@@ -109,4 +113,17 @@ pub fn area_path(kernel: &Kernel, area: u8) -> Field<String> {
         return Err(Lacks::unavailable(format_args!("there is no swap area {area}")));
     }
     kernel.load::<SwapArea>(area_at(kernel, area.into())?).path(kernel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_area_counts_its_pages_and_not_its_flag() {
+        assert_eq!(count_of(100, 65_535), 100);
+        assert_eq!(count_of(65_535 | 1 << 30, 65_535), 65_535);
+        // An area of 8 TiB has that many pages.
+        assert_eq!(count_of(1 << 30, 1 << 31), 1 << 30);
+    }
 }

@@ -108,7 +108,11 @@ impl Pages {
 /// Nothing tells how many bits those are.
 pub fn node_of(kernel: &Kernel, flags: u64) -> Field<u32> {
     let bits = kernel.once(|kernel| NodeBits(NodeBits::find(kernel))).0.clone()?;
-    Ok(flags.checked_shr(u64::BITS.saturating_sub(bits)).unwrap_or(0) as u32)
+    Ok(upper_bits(flags, bits))
+}
+
+fn upper_bits(flags: u64, bits: u32) -> u32 {
+    flags.checked_shr(u64::BITS.saturating_sub(bits)).unwrap_or(0) as u32
 }
 
 /// `NODES_SHIFT`.
@@ -126,5 +130,18 @@ impl NodeBits {
             None => kernel.size_of("nodemask_t")?,
         };
         Ok(bytes.saturating_mul(8).max(1).ilog2())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_is_in_the_uppermost_bits() {
+        assert_eq!(upper_bits(0x007f_fffc_0002_0000, 10), 1);
+        assert_eq!(upper_bits(0x000f_ffff_c000_2000, 10), 0);
+        assert_eq!(upper_bits(u64::MAX, 0), 0);
+        assert_eq!(upper_bits(u64::MAX, 6), 63);
     }
 }
