@@ -62,6 +62,10 @@ pub(super) struct Places {
 /// Pages of an area without memory that are listed in a row: a gigabyte. Where more is reserved, or where the end of an
 /// area is damaged, more lines say nothing more.
 const MOST_ABSENT: u64 = 1 << 18;
+/// The same for an area as a whole.
+const MOST_ABSENT_OF_AREA: u64 = 1 << 20;
+/// Processes of x86-64 with five levels of page tables end here, those with four before it.
+const USER_END: VirtAddr = VirtAddr(1 << 56);
 /// `MAX_SWAPFILES` is 32 at most.
 const MOST_SWAP_AREAS: u8 = 32;
 
@@ -97,10 +101,16 @@ impl Places {
         out: &mut dyn Sink,
     ) -> Result<(), CommandError> {
         let (Some(start), Some(end)) = (row.start, row.end) else { return Ok(()) };
+        if end > USER_END {
+            let why = "its end is no address of a process";
+            cx.gaps.note("pages of an area", why, Some(format!("vm_area_struct {}", row.vma)));
+        }
+        let end = end.min(USER_END);
         if end <= start {
             return Ok(());
         }
         let mut next = start;
+        let mut budget = MOST_ABSENT_OF_AREA;
         for run in self.space.mapped(start, end.sub(1)) {
             cx.cancel.check()?;
             let run = match run {
@@ -110,7 +120,7 @@ impl Places {
                     continue;
                 }
             };
-            self.absent(cx, area, row, next..run.virt, out)?;
+            self.absent(cx, area, row, next..run.virt, &mut budget, out)?;
             for page in 0..run.bytes / PAGE_SIZE {
                 if page.is_multiple_of(1024) {
                     cx.cancel.check()?;
@@ -120,7 +130,7 @@ impl Places {
             }
             next = run.virt.add(run.bytes);
         }
-        self.absent(cx, area, row, next..end, out)
+        self.absent(cx, area, row, next..end, &mut budget, out)
     }
 
     /// One page of an area.
@@ -137,7 +147,7 @@ impl Places {
                 let physical = physical.page_start();
                 Ok(out.row(&PageRow { address: at, place: Place::Memory { physical } }, &())?)
             }
-            None => self.absent(cx, area, row, at..at.add(PAGE_SIZE), out),
+            None => self.absent(cx, area, row, at..at.add(PAGE_SIZE), &mut 1, out),
         }
     }
 
@@ -148,6 +158,7 @@ impl Places {
         area: &Vma,
         row: &VmaRow,
         range: std::ops::Range<VirtAddr>,
+        budget: &mut u64,
         out: &mut dyn Sink,
     ) -> Result<(), CommandError> {
         // Up to here the page tables say that there is nothing, on a level above the last.
@@ -155,7 +166,7 @@ impl Places {
         let mut at = range.start;
         let mut listed = 0_u64;
         while at < range.end {
-            if listed >= MOST_ABSENT {
+            if listed >= MOST_ABSENT || *budget == 0 {
                 let why = "more pages without memory than are worth listing";
                 cx.gaps.note("pages of an area", why, Some(format!("vm_area_struct {}", row.vma)));
                 break;
@@ -181,6 +192,7 @@ impl Places {
             }
             out.row(&PageRow { address: at, place }, &())?;
             listed += 1;
+            *budget = budget.saturating_sub(1);
             at = at.add(PAGE_SIZE);
         }
         Ok(())
