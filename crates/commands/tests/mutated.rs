@@ -2,7 +2,12 @@
 //! hang, no output without end.
 //!
 //! `KDIVE_MUTATIONS=N` overwrites N words instead of 2,000 in all; a failure names the round that repeats it.
-#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests may fail as tests do"
+)]
 
 mod common;
 
