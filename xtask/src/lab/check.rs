@@ -12,8 +12,10 @@ use clap::Args;
 use super::compare::{self, Faults, Known};
 use super::descriptor::Descriptor;
 use super::evidence;
+use super::kernels;
 use super::place::Lab;
 use super::truth::Truth;
+use super::words;
 use crate::run;
 
 /// Seconds that one command may take.
@@ -31,6 +33,12 @@ pub(crate) struct CheckArgs {
     /// Only without a vmlinux, or only with one.
     #[arg(long, value_enum)]
     only: Option<Symbols>,
+    /// Write the table of docs/kernels.md: which command lines answer on which kernel, by the dumps of `rich`.
+    #[arg(long)]
+    write_kernels: bool,
+    /// Show all that differs, not the first of each check.
+    #[arg(long)]
+    verbose: bool,
 }
 
 /// What kdive is given besides the dump.
@@ -42,7 +50,7 @@ enum Symbols {
     Vmlinux,
 }
 
-const CHECKS: &[&str] = &["sys", "ps", "bt", "log", "mod", "json", "walk"];
+const CHECKS: &[&str] = &["sys", "ps", "bt", "log", "mod", "json", "walk", "truth"];
 
 /// One line of the table: a verdict per check.
 struct Row {
@@ -61,14 +69,14 @@ enum Verdict {
 }
 
 /// kdive, a dump, and what to give with it.
-struct Session<'a> {
-    kdive: &'a Path,
-    files: Vec<PathBuf>,
+pub(crate) struct Session<'a> {
+    pub(crate) kdive: &'a Path,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 impl Session<'_> {
     /// What a command prints on its standard output.
-    fn run(&self, options: &[&str], command: &str) -> Result<String, String> {
+    pub(crate) fn run(&self, options: &[&str], command: &str) -> Result<String, String> {
         let mut limited = run::command("timeout", [TIME_LIMIT]);
         limited.arg(self.kdive).args(options).args(["-c", command]).args(&self.files);
         let output = limited.output().map_err(|error| error.to_string())?;
@@ -93,6 +101,9 @@ pub(crate) fn check(lab: &Lab, args: &CheckArgs) -> Result<()> {
     if dumps.is_empty() {
         bail!("no dumps: run `cargo xtask lab all`");
     }
+    if args.write_kernels {
+        return kernels::write(lab, &kdive, &dumps);
+    }
     let modes = [Symbols::Bare, Symbols::Vmlinux]
         .into_iter()
         .filter(|mode| args.only.is_none_or(|only| only == *mode));
@@ -100,7 +111,7 @@ pub(crate) fn check(lab: &Lab, args: &CheckArgs) -> Result<()> {
         modes.flat_map(|mode| dumps.iter().map(move |dump| (dump.clone(), mode))).collect();
     let start = Instant::now();
     let rows = run_all(lab, &kdive, jobs);
-    let failed = print_table(&rows);
+    let failed = print_table(&rows, args.verbose);
     println!("{} sessions in {:.0} s, {failed} failed", rows.len(), start.elapsed().as_secs_f64());
     if failed > 0 {
         bail!("{failed} of {} sessions differ from what the guests wrote down", rows.len());
@@ -192,6 +203,10 @@ fn verdicts(session: &Session<'_>, known: &Known<'_>) -> Verdicts {
         "million" => verdicts.insert("walk", Verdict::Faults(evidence::million(known, &walk))),
         _ => None,
     };
+    if known.dump.scenario == "rich" {
+        let run = |command: &str| session.run(&["--json"], command);
+        verdicts.insert("truth", Verdict::Faults(words::compare(known.truth, &run)));
+    }
     if known.dump.is_misfiltered() {
         excuse_missing_tasks(&mut verdicts, json.as_deref().unwrap_or_default());
     }
@@ -256,7 +271,7 @@ fn json_document(text: &str, command: &str) -> Faults {
 }
 
 /// Prints the table and the reasons; how many rows failed?
-fn print_table(rows: &[Row]) -> usize {
+fn print_table(rows: &[Row], verbose: bool) -> usize {
     let mut head = format!("{:<34} {:<8}", "DUMP", "SYMBOLS");
     for check in CHECKS {
         let _ = write!(head, " {check:<5}");
@@ -274,7 +289,8 @@ fn print_table(rows: &[Row]) -> usize {
                 Some(Verdict::Faults(faults)) if faults.is_empty() => "ok",
                 Some(Verdict::Faults(faults)) => {
                     has_faults = true;
-                    let _ = writeln!(reasons, "    {check}: {}", shorten(faults));
+                    let shown = if verbose { faults.join("\n        ") } else { shorten(faults) };
+                    let _ = writeln!(reasons, "    {check}: {shown}");
                     "FAIL"
                 }
                 Some(Verdict::Skipped(why)) => {

@@ -11,6 +11,7 @@ mod evidence;
 mod format;
 mod guest;
 mod kernel;
+mod kernels;
 mod matrix;
 mod peers;
 mod place;
@@ -18,6 +19,7 @@ mod qmp;
 mod scenario;
 mod suite;
 mod truth;
+mod words;
 
 use std::path::PathBuf;
 

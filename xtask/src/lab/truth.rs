@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Thread {
     pub(crate) tid: u32,
+    pub(crate) process: u32,
     pub(crate) parent: u32,
     pub(crate) state: char,
     pub(crate) name: String,
@@ -38,7 +39,8 @@ pub(crate) struct Module {
 /// Everything that the guest wrote.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
-    facts: BTreeMap<String, String>,
+    /// The lines of each key, as they stand behind it.
+    lines: BTreeMap<String, Vec<String>>,
     pub(crate) threads: Vec<Thread>,
     pub(crate) modules: BTreeMap<String, Module>,
 }
@@ -49,7 +51,7 @@ impl Truth {
         Self::parse(&String::from_utf8_lossy(&text)).with_context(|| path.display().to_string())
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let mut truth = Self::default();
         let mut has_end = false;
         for line in text.lines() {
@@ -58,10 +60,7 @@ impl Truth {
                 "task" => truth.threads.extend(parse_thread(rest)),
                 "module" => truth.modules.extend(parse_module(rest)),
                 "end" => has_end = true,
-                // Of several lines with this key, the first is kept: nothing reads the others yet.
-                _ => {
-                    truth.facts.entry(key.into()).or_insert_with(|| rest.trim().into());
-                }
+                _ => truth.lines.entry(key.into()).or_default().push(rest.trim_end_matches('\r').into()),
             }
         }
         if !has_end || truth.threads.is_empty() {
@@ -70,9 +69,14 @@ impl Truth {
         Ok(truth)
     }
 
-    /// A fact of one line.
+    /// A fact of one line; of several lines, the first.
     pub(crate) fn fact(&self, key: &str) -> Option<&str> {
-        self.facts.get(key).map(String::as_str)
+        self.lines(key).first().map(|line| line.trim())
+    }
+
+    /// All lines of a key.
+    pub(crate) fn lines(&self, key: &str) -> &[String] {
+        self.lines.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// Seconds since boot when the truth was written.
@@ -90,10 +94,10 @@ impl Truth {
 fn parse_thread(rest: &str) -> Option<Thread> {
     let mut words = rest.splitn(5, ' ');
     let tid = words.next()?.parse().ok()?;
-    let _process = words.next()?;
+    let process = words.next()?.parse().ok()?;
     let parent = words.next()?.parse().ok()?;
     let state = words.next()?.chars().next()?;
-    Some(Thread { tid, parent, state, name: words.next()?.trim_end_matches('\r').to_string() })
+    Some(Thread { tid, process, parent, state, name: words.next()?.trim_end_matches('\r').to_string() })
 }
 
 /// `NAME SIZE USES USERS STATE BASE`
