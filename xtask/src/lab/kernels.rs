@@ -15,7 +15,7 @@ use super::place::{Lab, version_numbers};
 /// Everything behind it is made here.
 const TITLE: &str = "## Command lines and kernels";
 
-/// One line for each thing that a command can be asked for.
+/// One line for each thing that a command can be asked for. Behind `||` is the line for kernels that keep it elsewhere.
 const LINES: &[&str] = &[
     "sys",
     "sys -t",
@@ -111,7 +111,8 @@ const LINES: &[&str] = &[
     "bpf -M",
     "bpf -Pt",
     "bpf -Pj",
-    "sbitmapq (&swap_info[0]->bdev->bd_disk->queue->tag_set->tags[0]->bitmap_tags)",
+    "sbitmapq (&swap_info[0]->bdev->bd_disk->queue->tag_set->tags[0]->bitmap_tags) || \
+     sbitmapq (swap_info[0]->bdev->bd_disk->queue->tag_set->tags[0]->bitmap_tags)",
     "info",
 ];
 
@@ -123,6 +124,14 @@ enum Answer {
     Gaps(Vec<String>),
     /// Why it said nothing.
     None(String),
+}
+
+fn ask_either(session: &Session<'_>, line: &str) -> Answer {
+    let (first, other) = line.split_once(" || ").map_or((line, None), |(first, other)| (first, Some(other)));
+    let answers = std::iter::once(first).chain(other).map(|line| ask(session, line));
+    let mut answers = answers.collect::<Vec<_>>();
+    let whole = answers.iter().position(|answer| matches!(answer, Answer::Whole));
+    answers.swap_remove(whole.unwrap_or(0))
 }
 
 fn ask(session: &Session<'_>, line: &str) -> Answer {
@@ -165,7 +174,7 @@ pub(crate) fn write(lab: &Lab, kdive: &Path, dumps: &[Descriptor]) -> Result<()>
         .par_iter()
         .map(|line| {
             let session = |dump: &&Descriptor| Session { kdive, files: dump.paths(lab) };
-            columns.iter().map(|dump| ask(&session(dump), line)).collect()
+            columns.iter().map(|dump| ask_either(&session(dump), line)).collect()
         })
         .collect();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kernels.md");
@@ -192,7 +201,7 @@ fn table(columns: &[&Descriptor], answers: &[Vec<Answer>]) -> String {
         "|---".repeat(columns.len())
     );
     for (line, row) in LINES.iter().zip(answers) {
-        let _ = write!(text, "| `{line}` ");
+        let _ = write!(text, "| `{}` ", line.split(" || ").next().unwrap_or(line));
         for answer in row {
             let _ = match answer {
                 Answer::Whole => write!(text, "| yes "),

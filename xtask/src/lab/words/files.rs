@@ -66,12 +66,10 @@ pub(super) fn mounts(truth: &Truth, rows: &[Value]) -> Faults {
         .iter()
         .map(|line| line.split(' ').take(3).collect::<Vec<_>>().join(" "))
         .collect();
-    let differs = shown.iter().zip(&wanted).find(|(shown, wanted)| shown != wanted);
-    match differs {
-        Some((shown, wanted)) => vec![format!("{shown} instead of {wanted}")],
-        None if shown.len() != wanted.len() => {
-            vec![format!("{} mounts instead of {}", shown.len(), wanted.len())]
-        }
+    // The kernel keeps mounts that no process reaches from its root: 7.2 has one below all others.
+    let mut left = shown.iter();
+    match wanted.iter().find(|wanted| !left.any(|shown| shown == *wanted)) {
+        Some(wanted) => vec![format!("{wanted} is missing, or out of order")],
         None => Faults::new(),
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn caches(truth: &Truth, rows: &[Value]) -> Faults {
         let per_slab = word(line, 4).unwrap_or(1);
         let total = word(line, 2);
         // Whole slabs come and go. Objects on the slabs of processors count as taken in slabinfo.
-        let slabs = 8 + total.unwrap_or(0) / per_slab.max(1) / 16;
+        let slabs = 16 + total.unwrap_or(0) / per_slab.max(1) / 8;
         let on_cpus = per_slab * 24 + total.unwrap_or(0) / 16;
         let of = |what: &str| number(row, what);
         let say = |what: &str| format!("{what} of {name}");

@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::{Faults, hexadecimal, inner, near, number, pid, same, text, word};
 use crate::lab::truth::Truth;
 
+/// Kilobytes: before 6.2, `/proc` leaves out what a task has not yet added to the counters of its memory.
+const UNCOUNTED: u64 = 2048;
+
 /// `400000-401000 r--p 00000000 00:02 6 /bin/rich`
 pub(super) fn mappings(truth: &Truth, rows: &[Value]) -> Faults {
     let mut faults = Faults::new();
@@ -33,7 +36,7 @@ pub(super) fn mappings(truth: &Truth, rows: &[Value]) -> Faults {
         let wanted = status(truth, &pid.to_string(), "VmRSS").and_then(|value| word(value, 0));
         let resident = part.get("header").and_then(|header| number(header, "rss_bytes"));
         let what = format!("RSS of {pid}");
-        faults.extend(near(&what, resident.map(|bytes| bytes / 1024), wanted, 512));
+        faults.extend(near(&what, resident.map(|bytes| bytes / 1024), wanted, UNCOUNTED));
     }
     faults
 }
