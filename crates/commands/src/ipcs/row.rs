@@ -160,3 +160,31 @@ impl PagesRow {
         writeln!(out, "INODE: {}", self.inode)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_of_a_segment_have_columns() {
+        let text = |destroyed, locked| {
+            let own = Own::Segment { bytes: Some(4096), attached: Some(1), destroyed, locked, pages: None };
+            let row = Row {
+                facility: Facility::SharedMemory,
+                at: VirtAddr(0x10),
+                key: Some(Hex(0x5404)),
+                id: Some(5),
+                uid: Some(0),
+                permissions: Some("660".to_owned()),
+                own,
+            };
+            let mut text = String::new();
+            row.render(&(), &mut text).unwrap();
+            text
+        };
+        let start = "0000000000000010 00005404 5          0     660   4096       1      ";
+        assert_eq!(text(false, false), format!("{start} \n"));
+        assert_eq!(text(true, false), format!("{start}dest \n"));
+        assert_eq!(text(false, true), format!("{start} locked\n"));
+    }
+}

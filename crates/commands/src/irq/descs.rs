@@ -116,3 +116,31 @@ pub(super) fn handlers(cx: &mut Cx, desc: &IrqDesc) -> Vec<String> {
     let unnamed = || UNKNOWN.to_owned();
     names(cx, desc).into_iter().map(|action| action.name.unwrap_or_else(unnamed)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(row: &DescRow) -> String {
+        let mut text = String::new();
+        row.render(&(), &mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn handlers_stand_below_each_other() {
+        let action = |at, name: &str| ActionRow { action: VirtAddr(at), name: Some(name.to_owned()) };
+        let actions = vec![action(0x10, "ehci"), action(0x20, "uhci")];
+        let shared = DescRow { irq: 21, desc: Some(VirtAddr(1)), actions };
+        let first = " 21   0000000000000001  0000000000000010  \"ehci\"\n";
+        let second = "                        0000000000000020  \"uhci\"\n";
+        assert_eq!(text(&shared), format!("{first}{second}"));
+    }
+
+    #[test]
+    fn what_is_unused_says_so() {
+        let unused = |irq, desc| text(&DescRow { irq, desc, actions: Vec::new() });
+        assert_eq!(unused(2, Some(VirtAddr(1))), "  2   0000000000000001      (unused)      \n");
+        assert_eq!(unused(400, None), " 400      (unused)          (unused)      \n");
+    }
+}

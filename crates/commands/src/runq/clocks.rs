@@ -137,3 +137,34 @@ impl Render for Lag {
         writeln!(out, "{:>1$} {2}: {3} secs", "CPU", label_width(self.cpu, 5), self.cpu, Known(lag))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kdive_base::VirtAddr;
+
+    use super::*;
+
+    fn clock(cpu: u32, last_run: u64) -> Clock {
+        let current = Name { pid: Some(0), task: VirtAddr(0x10), command: Some("swapper".into()) };
+        Clock { cpu, clock: Some(21_217_189_771), current: Some(current), last_run: Some(last_run) }
+    }
+
+    fn text<R: Render<View = ()>>(row: &R) -> String {
+        let mut text = String::new();
+        row.render(&(), &mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn clocks_align_as_crashs_do() {
+        let task = "PID: 0      TASK: 0000000000000010  COMMAND: \"swapper\"";
+        let stamps = text(&Stamps(clock(1, 5)));
+        assert_eq!(stamps, format!(" CPU 1: 21217189771\n        00000000005  {task}\n"));
+        let stamps = text(&Stamps(clock(10, 5)));
+        assert_eq!(stamps, format!("CPU 10: 21217189771\n        00000000005  {task}\n"));
+        let running = text(&Running::of(clock(0, 21_198_189_771)));
+        assert_eq!(running, format!(" CPU 0: [0 00:00:00.019]  {task}\n"));
+        let lag = Lag { cpu: 0, clock: None, lag_ns: Some(960_000_000) };
+        assert_eq!(text(&lag), "  CPU 0: 0.96 secs\n");
+    }
+}

@@ -100,3 +100,59 @@ pub(super) fn show(cx: &mut Cx, cpus: &[u32], out: &mut dyn Sink) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use kdive_base::VirtAddr;
+
+    use super::*;
+    use crate::runq::row::Name;
+
+    fn task(pid: i32) -> Entry {
+        let name = Name { pid: Some(pid), task: VirtAddr(pid as u64), command: Some("sh".into()) };
+        Entry::Task { priority: Some(120), name, delayed: false }
+    }
+
+    fn queue(at: u64, name: &str, queued: Vec<Entry>) -> QueueRow {
+        QueueRow {
+            queue: VirtAddr(at),
+            head: VirtAddr(at),
+            task_group: Some(VirtAddr(at + 1)),
+            group_name: name.to_owned(),
+            groups: true,
+            throttled: false,
+            current: None,
+            queued,
+            off: Vec::new(),
+        }
+    }
+
+    fn text(queue: &QueueRow, current: u64) -> String {
+        let mut text = String::new();
+        let lines = Lines { title: "CFS_RQ", current: Some(VirtAddr(current)) };
+        lines.below(queue, 5, &mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn groups_stand_where_they_are_queued_and_throttled_ones_behind() {
+        let inner = Entry::Group { priority: None, queue: queue(0x30, "inner", vec![task(3)]) };
+        let mut root = queue(0x10, "", vec![inner, task(2)]);
+        root.current = Some(Box::new(task(1)));
+        root.off = vec![QueueRow { throttled: true, ..queue(0x50, "", vec![]) }];
+        let expected = "     \
+[120] PID: 1      TASK: 0000000000000001  COMMAND: \"sh\" [CURRENT]
+     TASK_GROUP: 0000000000000031  CFS_RQ: 0000000000000030  <inner>
+        [120] PID: 3      TASK: 0000000000000003  COMMAND: \"sh\"
+     [120] PID: 2      TASK: 0000000000000002  COMMAND: \"sh\"
+     TASK_GROUP: 0000000000000051  CFS_RQ: 0000000000000050 (THROTTLED)
+        [no tasks queued]
+";
+        assert_eq!(text(&root, 1), expected);
+    }
+
+    #[test]
+    fn an_empty_queue_says_so() {
+        assert_eq!(text(&queue(0x10, "", vec![]), 1), "     [no tasks queued]\n");
+    }
+}

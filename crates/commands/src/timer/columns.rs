@@ -23,6 +23,13 @@ impl Function {
     }
 }
 
+#[cfg(test)]
+impl Function {
+    pub(super) fn named(function: VirtAddr, name: &str) -> Self {
+        Self { function, name: Some(name.to_owned()) }
+    }
+}
+
 impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}  <{}>", self.function, Known(self.name.as_ref()))

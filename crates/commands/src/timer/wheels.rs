@@ -111,3 +111,27 @@ pub(super) fn show(cx: &mut Cx, cpus: &[u32], out: &mut dyn Sink) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_crashs() {
+        let timer = |expires: u64, tte| TimerRow {
+            expires,
+            tte: Some(tte),
+            timer: VirtAddr(0xff),
+            function: Function::named(VirtAddr(0x1), "f"),
+        };
+        let timers = vec![timer(4_294_895_434, -7), timer(4_294_967_796, 72_355)];
+        let wheel = WheelRow { cpu: 0, name: "BASE_DEF", base: VirtAddr(0x2), timers };
+        let mut text = String::new();
+        wheel.render(&(), &mut text).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "TIMER_BASES[0][BASE_DEF]: 0000000000000002");
+        assert_eq!(lines[1], "  EXPIRES        TTE        TIMER_LIST     FUNCTION");
+        assert_eq!(lines[2], "  4294895434      -7  00000000000000ff  0000000000000001  <f>");
+        assert_eq!(lines[3], "  4294967796   72355  00000000000000ff  0000000000000001  <f>");
+    }
+}

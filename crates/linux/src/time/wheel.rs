@@ -96,3 +96,15 @@ impl Wheel {
         self.timers.sort_by_key(|timer| timer.expires);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wheels_are_named_by_their_number() {
+        assert_eq!(names(1), ["BASE_STD"]);
+        assert_eq!(names(2), ["BASE_STD", "BASE_DEF"]);
+        assert_eq!(names(3), ["BASE_LOCAL", "BASE_GLOBAL", "BASE_DEF"]);
+    }
+}
