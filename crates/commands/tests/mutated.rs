@@ -175,7 +175,7 @@ fn run(kernel: &Arc<Kernel>, line: &str, round: u64) -> usize {
 #[test]
 fn overwritten_words_cost_rows_and_nothing_else() {
     let words = std::env::var("KDIVE_MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(WORDS);
-    let bytes = std::fs::read(common::dump("6.12-load")).expect("the fixture can be read");
+    let bytes = std::fs::read(common::dump("6.12-rich")).expect("the fixture can be read");
     let opened = common::open_bytes(bytes).expect("the fixture opens");
     let open =
         |opened| Kernel::open(opened, OpenOptions::default(), Arc::new(())).expect("nothing was given");

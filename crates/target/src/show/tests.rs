@@ -193,6 +193,9 @@ fn types_that_hold_themselves_end() {
     let value = shown(&types, &Value::object(id(3), VirtAddr(0x1000)), style);
     assert!(value.text(&style).len() < 1100);
     let _ = shown(&types, &Value::object(id(4), VirtAddr(0x1000)), style);
+    // Found by fuzzing: without a bound the lines double with each level.
+    assert!(declaration(&types, id(3)).len() < 20_000);
+    assert!(offsets(&types, id(3)).len() < 20_000);
 }
 
 #[test]
