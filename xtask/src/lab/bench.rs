@@ -53,6 +53,11 @@ const LOAD: &str = "6.12-load.elf";
 
 const DRGN_BT: &str = "print(prog['init_uts_ns'].name); print(prog.crashed_thread().stack_trace())";
 
+/// A command on the dump of the `big` scenario, beside crash's.
+const fn of_big(about: &'static str, kdive: &'static [&'static str], crash: &'static str) -> Case {
+    Case { about, dump: "6.12-big.elf", vmlinux: false, kdive, crash, drgn: "" }
+}
+
 const CASES: &[Case] = &[
     Case {
         about: "kdump, 512 MB guest: `sys`, `bt`, no vmlinux",
@@ -86,6 +91,13 @@ const CASES: &[Case] = &[
         crash: "foreach bt\n",
         drgn: DRGN_FOREACH_BT,
     },
+    of_big("the same guest: `ps`", &["ps"], "ps\n"),
+    of_big("the same guest: `foreach files`", &["foreach files"], "foreach files\n"),
+    of_big("the same guest: `foreach vm`", &["foreach vm"], "foreach vm\n"),
+    of_big("the same guest: `kmem -s`", &["kmem -s"], "kmem -s\n"),
+    of_big("the same guest: `kmem -S`", &["kmem -S"], "kmem -S\n"),
+    of_big("the same guest: `kmem -p`", &["kmem -p"], "kmem -p\n"),
+    of_big("the same guest: `kmem -i`", &["kmem -i"], "kmem -i\n"),
     Case {
         about: "the same guest, all that the kernel maps: `search -k init_task`",
         dump: "6.12-big.elf",
