@@ -14,6 +14,7 @@ use super::descriptor::Descriptor;
 use super::evidence;
 use super::kernels;
 use super::place::Lab;
+use super::situations;
 use super::truth::Truth;
 use super::words;
 use crate::run;
@@ -50,7 +51,7 @@ enum Symbols {
     Vmlinux,
 }
 
-const CHECKS: &[&str] = &["sys", "ps", "bt", "log", "mod", "json", "walk", "truth"];
+const CHECKS: &[&str] = &["sys", "ps", "bt", "log", "mod", "json", "walk", "truth", "built"];
 
 /// One line of the table: a verdict per check.
 struct Row {
@@ -206,6 +207,9 @@ fn verdicts(session: &Session<'_>, known: &Known<'_>) -> Verdicts {
     if known.dump.scenario == "rich" {
         let run = |command: &str| session.run(&["--json"], command);
         verdicts.insert("truth", Verdict::Faults(words::compare(known.truth, &run)));
+    }
+    if let Some(faults) = situations::judge(known, &|command| session.run(&["--json"], command)) {
+        verdicts.insert("built", Verdict::Faults(faults));
     }
     if known.dump.is_misfiltered() {
         excuse_missing_tasks(&mut verdicts, json.as_deref().unwrap_or_default());

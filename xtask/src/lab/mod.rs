@@ -17,6 +17,7 @@ mod peers;
 mod place;
 mod qmp;
 mod scenario;
+mod situations;
 mod suite;
 mod truth;
 mod words;

@@ -65,7 +65,7 @@ pub(super) fn compare(truth: &Truth, run: &dyn Fn(&str) -> Result<String, String
 }
 
 /// The rows of a command's document; a document of another command means that this one is not known.
-fn rows(command: &str, text: &str) -> Result<Vec<Value>, String> {
+pub(super) fn rows(command: &str, text: &str) -> Result<Vec<Value>, String> {
     let document: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let name = command.trim_start_matches("foreach ").split(' ').next();
     let is_other = |part: &Value| part.get("command").and_then(Value::as_str) != name;

@@ -1,0 +1,47 @@
+//! Commands against situations that the lab built on purpose: they name what was built, and nothing on a system at rest.
+
+use serde_json::Value;
+
+use super::compare::{Faults, Known};
+use super::words;
+
+/// A dump of a scenario, a command line, and what its rows must say.
+struct Situation {
+    scenario: &'static str,
+    command: &'static str,
+    judge: fn(&Known<'_>, &[Value]) -> Faults,
+}
+
+/// Systems in which nothing is wrong.
+const AT_REST: &[&str] = &["idle", "load"];
+
+/// Commands that look for trouble and report none of it on a system at rest.
+const TROUBLE: &[&str] = &[];
+
+const SITUATIONS: &[Situation] = &[];
+
+/// Judges all commands that know a situation in this dump; `None` where none does. `run` gives a command's JSON.
+pub(super) fn judge(known: &Known<'_>, run: &dyn Fn(&str) -> Result<String, String>) -> Option<Faults> {
+    let scenario = &*known.dump.scenario;
+    let rows = |command: &str| run(command).and_then(|text| words::rows(command, &text));
+    let mut judged = None;
+    let mut keep = |command: &str, found: Faults| {
+        let found = found.into_iter().map(|fault| format!("{command}: {fault}"));
+        judged.get_or_insert_with(Faults::new).extend(found);
+    };
+    for situation in SITUATIONS.iter().filter(|situation| situation.scenario == scenario) {
+        let found = match rows(situation.command) {
+            Ok(rows) => (situation.judge)(known, &rows),
+            Err(error) => vec![error],
+        };
+        keep(situation.command, found);
+    }
+    for command in TROUBLE.iter().filter(|_| AT_REST.contains(&scenario)) {
+        let found = match rows(command) {
+            Ok(rows) => rows.iter().map(|row| format!("reported on a system at rest: {row}")).collect(),
+            Err(error) => vec![error],
+        };
+        keep(command, found);
+    }
+    judged
+}
