@@ -75,7 +75,10 @@ pub(crate) fn prepare(lab: &Lab, args: &PrepareArgs) -> Result<()> {
 /// `lab guests`.
 pub(crate) fn rebuild_guests(lab: &Lab) -> Result<()> {
     guest::build_programs(lab)?;
-    lab.kernels()?.iter().try_for_each(|kernel| guest::build_initrd(lab, kernel))
+    lab.kernels()?.iter().try_for_each(|kernel| {
+        build_crasher(lab, &Suite::at(lab, &kernel.suite), kernel)?;
+        guest::build_initrd(lab, kernel)
+    })
 }
 
 fn prepare_line(lab: &Lab, line: &Line, mirror: &str) -> Result<Kernel> {
@@ -192,7 +195,10 @@ fn build_crasher(lab: &Lab, suite: &Suite, kernel: &Kernel) -> Result<()> {
     }
     println!("building the crasher module for {}", kernel.release);
     let headers = format!("/usr/src/linux-headers-{}", kernel.release);
-    suite.install(&[&format!("linux-headers-{}", kernel.release), "make", "kmod", "libc6-dev", "dwarves"])?;
+    if !suite.path(&headers).exists() {
+        let package = format!("linux-headers-{}", kernel.release);
+        suite.install(&[&package, "make", "kmod", "libc6-dev", "dwarves"])?;
+    }
     place_vmlinux(&lab.dir().join(kernel.vmlinux()), &suite.path(&headers).join("vmlinux"))?;
     let (inside, outside) = suite.scratch("crasher")?;
     for source in &sources {
