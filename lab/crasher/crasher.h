@@ -48,6 +48,10 @@ void crash_ascii(void);
 void crash_oom(void);
 void crash_slableak(void);
 
+/* memory.c: memory that is lost or in pieces; the system stays alive. */
+void crash_memory(void);
+void crash_fragment(void);
+
 /* locks.c: no progress. */
 void crash_softlockup(void);
 void crash_hardlockup(void);

@@ -24,6 +24,8 @@ static const struct scenario {
 	{ "ascii", crash_ascii },
 	{ "oom", crash_oom },
 	{ "slableak", crash_slableak },
+	{ "memory", crash_memory },
+	{ "fragment", crash_fragment },
 	{ "softlockup", crash_softlockup },
 	{ "hardlockup", crash_hardlockup },
 	{ "deadlock", crash_deadlock },

@@ -33,14 +33,17 @@ static int press_sysrq_c(void)
 int main(int argc, char **argv)
 {
 	const char *scenario = argc > 1 ? argv[1] : "idle";
+	int inserted = 0;
 
-	// There, the module is part of what is written down.
+	// There, what the module does is part of what is written down.
 	if (!strcmp(scenario, "rich"))
 		insert_module("load");
+	if (!strcmp(scenario, "memory") || !strcmp(scenario, "fragment"))
+		inserted = !insert_module(scenario);
 	write_truth(scenario);
 	if (!strcmp(scenario, "sysrq") || !strcmp(scenario, "big") || !strcmp(scenario, "rich"))
 		return press_sysrq_c();
-	if (strcmp(scenario, "idle") && insert_module(scenario))
+	if (!inserted && strcmp(scenario, "idle") && insert_module(scenario))
 		return 1;
 	if (!strcmp(scenario, "bpf"))
 		run_bpf_filter();

@@ -94,7 +94,7 @@ static void write_variables(int is_rich)
 	if (is_rich)
 		write_moving_truth();
 	else
-		copy_lines("meminfo", "/proc/meminfo", 0);
+		write_memory_truth();
 	copy_lines("swap", "/proc/swaps", 1);
 	copy_lines("module", "/proc/modules", 0);
 	for_each_number("/proc", visit_process);

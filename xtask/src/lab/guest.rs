@@ -53,11 +53,12 @@ const MODULES: &[&str] = &[
 ];
 
 /// `init`, and what it reads in one scenario.
-const SCRIPTS: &[&str] = &["init", "rich.sh"];
+const SCRIPTS: &[&str] = &["init", "memory.sh", "rich.sh"];
 
 /// The lab's own programs: sources and compiler options of each.
 const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
-    ("trigger", &["trigger.c", "truth.c", "truth_rich.c", "bpf.c"], &["-O1", "-static"]),
+    ("hog", &["hog.c"], &["-O1", "-static"]),
+    ("trigger", &["trigger.c", "truth.c", "truth_memory.c", "truth_rich.c", "bpf.c"], &["-O1", "-static"]),
     (
         "rich",
         &[

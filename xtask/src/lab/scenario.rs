@@ -140,6 +140,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "oom", about: "every free page taken, owned by nobody", end: End::Either, ..BASE },
     Scenario { name: "slableak", about: "every free page taken by one slab cache", end: End::Either, ..BASE },
     Scenario {
+        name: "memory",
+        about: "4,000 lost objects of one content, a full tmpfs, a cgroup at its limit, a cached file",
+        end: End::Alive,
+        patience: 300,
+        ..BASE
+    },
+    Scenario {
+        name: "fragment",
+        about: "half of memory free, but no block of more than two pages",
+        end: End::Alive,
+        patience: 300,
+        ..BASE
+    },
+    Scenario {
         name: "hardirq",
         about: "panic from irq_work, in a hard interrupt",
         frames: inserted!(
