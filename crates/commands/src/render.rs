@@ -159,6 +159,23 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{} {name}", text.strip_suffix(".0").unwrap_or(&text))
 }
 
+/// Bytes in the largest unit that leaves at least one, with one decimal unless there is none.
+pub(crate) fn in_unit(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")];
+    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => {
+            let text = format!("{:.1}", bytes as f64 / unit as f64);
+            format!("{} {name}", text.strip_suffix(".0").unwrap_or(&text))
+        }
+        None => bytes.to_string(),
+    }
+}
+
+/// The share of a whole in percent, with one decimal.
+pub(crate) fn percent(part: u64, whole: u64) -> f64 {
+    (part as f64 * 1000.0 / whole.max(1) as f64).round() / 10.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,5 +196,7 @@ mod tests {
         assert_eq!(date(1_795_176_879_000_000_000).unwrap(), "Fri Nov 20 12:14:39 UTC 2026");
         assert_eq!(size(536_308_736), "511.5 MB");
         assert_eq!(size(4 << 30), "4 GB");
+        assert_eq!((in_unit(48 << 10), in_unit(12)), ("48 KB".into(), "12".into()));
+        assert!((percent(1, 3) - 33.3).abs() < 1e-9 && percent(0, 0) == 0.0);
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod block;
 pub mod bpf;
+pub mod cgroup;
 pub mod device;
 pub mod fs;
 pub mod hugetlb;
@@ -20,6 +21,7 @@ pub mod memory_block;
 pub mod mm;
 pub mod mmzone;
 pub mod net;
+pub mod oom_kill;
 pub mod page_alloc;
 pub mod pages;
 pub mod path;

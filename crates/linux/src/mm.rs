@@ -1,7 +1,7 @@
 //! A process's memory in numbers, and as an address space (`struct mm_struct`, include/linux/mm_types.h).
 
 use kdive_base::{Endian, VirtAddr, VirtualMemory};
-use kdive_target::{AddressSpace, Bytes, Field, Kernel, Lacks, Load, Loader, MemberAddress};
+use kdive_target::{AddressSpace, Bytes, Field, Kernel, Lacks, Load, Loader, MemberAddress, Words};
 
 use crate::percpu_counter::PerCpuCounter;
 use crate::tasks::Task;
@@ -17,6 +17,14 @@ pub struct Mm {
     pub pgd: Field<VirtAddr>,
     /// Pages mapped.
     pub total_vm: Field<u64>,
+    /// `MMF_*` flags (a bitmap of their own since 6.18).
+    #[load(any("flags.__mm_flags", "flags"))]
+    pub flags: Field<Words>,
+    /// Bytes of page tables (4.15).
+    #[load(any("pgtables_bytes.counter"))]
+    pub pgtables_bytes: Field<u64>,
+    /// The task whose control group the memory is charged to.
+    pub owner: Field<VirtAddr>,
     /// Resident pages by kind: see [`MmLoader::resident_pages`].
     pub rss_stat: Field<MemberAddress>,
     /// Pages of files, before 2.6.34.
@@ -71,6 +79,29 @@ impl Counters {
     }
 }
 
+/// Pages of a process. Counters that processors raced for may be below zero for a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PagesByKind {
+    /// Of files.
+    pub file: i64,
+    /// Anonymous.
+    pub anonymous: i64,
+    /// In swap.
+    pub swap: i64,
+    /// Of shared memory and tmpfs.
+    pub shmem: i64,
+}
+
+impl PagesByKind {
+    /// Those in RAM.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        let sum = self.file.saturating_add(self.anonymous).saturating_add(self.shmem);
+        // As in the kernel's own sums.
+        u64::try_from(sum).unwrap_or(0)
+    }
+}
+
 impl<'k> MmLoader<'k> {
     /// A loader bound to this kernel's layout.
     #[must_use]
@@ -87,27 +118,37 @@ impl<'k> MmLoader<'k> {
     /// Pages of RAM that a process uses: of files, anonymous ones and shared memory. `users` are the tasks that share the
     /// memory: each may hold back a few pages of the sum.
     pub fn resident_pages(&self, mm: &Mm, users: &[&Task]) -> Field<u64> {
-        let MemberAddress(at) = match (&mm.rss_stat, &mm.file_rss, &mm.anon_rss) {
-            (Ok(at), _, _) => *at,
-            (Err(_), Ok(file), Ok(anon)) => return Ok(file.saturating_add(*anon)),
-            (Err(lacks), _, _) => return Err(lacks.clone()),
-        };
-        let counters = self.counters.clone()?;
-        let mut pages = 0_i64;
-        for (name, usual) in [("MM_FILEPAGES", 0), ("MM_ANONPAGES", 1), ("MM_SHMEMPAGES", 3)] {
-            let kind = match self.kernel.enumerator(name) {
-                Ok(kind) => kind as u64,
-                // No shared memory apart before 4.5; without any enumerators, the order of 4.5.
-                Err(_) if usual == 3 && self.kernel.enumerator("MM_FILEPAGES").is_ok() => continue,
-                Err(_) => usual,
-            };
-            let count = counters.read(self.kernel, at, kind)?;
-            let held_back =
-                users.iter().filter_map(|task| not_added(task, kind)).fold(0, i64::saturating_add);
-            pages = pages.saturating_add(count).saturating_add(held_back);
+        match (&mm.rss_stat, &mm.file_rss, &mm.anon_rss) {
+            (Err(_), Ok(file), Ok(anon)) => Ok(file.saturating_add(*anon)),
+            _ => Ok(self.pages_by_kind(mm, users)?.resident()),
         }
-        // Counters of CPUs that raced may end below zero for a moment, as in the kernel's own sums.
-        Ok(u64::try_from(pages).unwrap_or(0))
+    }
+
+    /// Pages that a process uses, by kind (2.6.34).
+    ///
+    /// # Errors
+    /// The counters cannot be read.
+    pub fn pages_by_kind(&self, mm: &Mm, users: &[&Task]) -> Field<PagesByKind> {
+        let MemberAddress(at) = mm.rss_stat.clone()?;
+        let counters = self.counters.clone()?;
+        let count = |name: &str, usual: Option<u64>| -> Field<i64> {
+            let kind = match (self.kernel.enumerator(name), usual) {
+                (Ok(kind), _) => kind as u64,
+                // Without any enumerators, the order of 4.5.
+                (Err(_), Some(usual)) if self.kernel.enumerator("MM_FILEPAGES").is_err() => usual,
+                // No shared memory apart before 4.5.
+                (Err(_), _) => return Ok(0),
+            };
+            let sum = counters.read(self.kernel, at, kind)?;
+            let held_back = users.iter().filter_map(|task| not_added(task, kind));
+            Ok(held_back.fold(sum, i64::saturating_add))
+        };
+        Ok(PagesByKind {
+            file: count("MM_FILEPAGES", Some(0))?,
+            anonymous: count("MM_ANONPAGES", Some(1))?,
+            swap: count("MM_SWAPENTS", Some(2))?,
+            shmem: count("MM_SHMEMPAGES", Some(3))?,
+        })
     }
 
     /// The process's user memory.

@@ -1,7 +1,8 @@
 //! Counters of virtual memory (mm/vmstat.c): of zones, of nodes, and events.
 
 use kdive_base::{Endian, VirtAddr};
-use kdive_target::{Field, Kernel, Lacks};
+use kdive_target::{Field, Kernel, Lacks, Member};
+use rustc_hash::FxHashMap;
 
 use crate::mmzone::Nodes;
 
@@ -103,26 +104,114 @@ fn events(kernel: &Kernel, variable: VirtAddr, count: usize) -> Field<Vec<i64>> 
 
 /// The kernel adds up what processors counted for each zone when somebody asks for it: most of it is still there.
 fn numa(kernel: &Kernel, mut sums: Vec<i64>) -> Field<Vec<i64>> {
-    let counts = kernel.member("per_cpu_zonestat", &["vm_numa_event"]);
-    let older = || kernel.member("per_cpu_pageset", &["vm_numa_stat_diff"]);
-    let (member, in_stats) = match counts {
-        Ok(member) => (member, true),
-        Err(_) => (older()?, false),
-    };
-    let width = usize::try_from(member.bytes).unwrap_or(0).checked_div(sums.len()).unwrap_or(0);
-    let cpus = kernel.cpus()?;
-    for (_, zone) in Nodes::find(kernel)?.zones() {
-        let variable = if in_stats { zone.per_cpu_zonestats.clone()? } else { zone.per_cpu_pages.clone()? };
-        for cpu in cpus.possible.iter().filter(|&cpu| cpu < cpus.limit) {
-            let at = cpus.per_cpu(variable, cpu)?.add(member.offset);
-            let bytes = kernel.memory().bytes(at, width.saturating_mul(sums.len()))?;
-            for (index, sum) in sums.iter_mut().enumerate() {
-                let count = Endian::Little.unsigned(&bytes, index.saturating_mul(width), width);
-                *sum = sum.saturating_add(count.unwrap_or(0).cast_signed());
-            }
-        }
+    let zones = Nodes::find(kernel)?;
+    let (member, in_stats) = either(kernel.member("per_cpu_zonestat", &["vm_numa_event"]), || {
+        kernel.member("per_cpu_pageset", &["vm_numa_stat_diff"])
+    })?;
+    for (_, zone) in zones.zones() {
+        let variable = if in_stats { &zone.per_cpu_zonestats } else { &zone.per_cpu_pages };
+        add_per_cpu(kernel, &mut sums, variable.clone()?, &member, false)?;
     }
     Ok(sums)
+}
+
+/// The member of the newer structure, and whether it was that.
+fn either(newer: Field<Member>, older: impl FnOnce() -> Field<Member>) -> Field<(Member, bool)> {
+    match newer {
+        Ok(member) => Ok((member, true)),
+        Err(_) => Ok((older()?, false)),
+    }
+}
+
+/// Adds what each processor counted for itself: an array with an element for each sum, of whatever width.
+fn add_per_cpu(
+    kernel: &Kernel,
+    sums: &mut [i64],
+    variable: VirtAddr,
+    member: &Member,
+    signed: bool,
+) -> Field<()> {
+    let cpus = kernel.cpus()?;
+    let width = usize::try_from(member.bytes).unwrap_or(0).checked_div(sums.len()).unwrap_or(0);
+    for cpu in cpus.possible.iter().filter(|&cpu| cpu < cpus.limit) {
+        let at = cpus.per_cpu(variable, cpu)?.add(member.offset);
+        let bytes = kernel.memory().bytes(at, width.saturating_mul(sums.len()))?;
+        for (index, sum) in sums.iter_mut().enumerate() {
+            let count = Endian::Little.unsigned(&bytes, index.saturating_mul(width), width).unwrap_or(0);
+            // A difference of one byte is below zero as often as not.
+            let count = if signed && width == 1 { i64::from(count as u8 as i8) } else { count.cast_signed() };
+            *sum = sum.saturating_add(count);
+        }
+    }
+    Ok(())
+}
+
+/// The counters of zones and nodes, with what processors have not added yet: what the kernel would count if it stood
+/// still for a second.
+#[derive(Clone, Debug, Default)]
+pub struct Settled(FxHashMap<Box<str>, i64>);
+
+impl Settled {
+    /// All counters of this kernel.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub fn find(kernel: &Kernel) -> Field<Self> {
+        let mut all = FxHashMap::default();
+        for table in [Table::Zone, Table::Node] {
+            let names = match names(kernel, table) {
+                // Before 4.8 zones counted what nodes count now.
+                Err(Lacks::Type(_)) if table == Table::Node => continue,
+                names => names?,
+            };
+            let mut sums = words(kernel, kernel.any_symbol(table.variables())?, names.len())?;
+            // Without them the counters are a little behind, no more.
+            let _ = add_pending(kernel, table, &mut sums);
+            all.extend(names.into_iter().zip(sums));
+        }
+        Ok(Self(all))
+    }
+
+    /// A counter by the first of several names that this kernel has; below zero is 0.
+    ///
+    /// # Errors
+    /// The kernel has no counter of these names.
+    pub fn get(&self, names: &[&str]) -> Field<u64> {
+        let value = names.iter().find_map(|name| self.0.get(*name));
+        let value = value.ok_or_else(|| {
+            Lacks::unavailable(format_args!("this kernel counts no {}", names.join(" and no ")))
+        })?;
+        Ok(u64::try_from(*value).unwrap_or(0))
+    }
+
+    /// The sum of counters, of those that this kernel has.
+    #[must_use]
+    pub fn sum(&self, names: &[&str]) -> u64 {
+        names.iter().filter_map(|name| self.get(&[name]).ok()).fold(0, u64::saturating_add)
+    }
+}
+
+fn add_pending(kernel: &Kernel, table: Table, sums: &mut [i64]) -> Field<()> {
+    let nodes = Nodes::find(kernel)?;
+    if table == Table::Node {
+        let member = kernel.member("per_cpu_nodestat", &["vm_node_stat_diff"])?;
+        for (node, _) in &nodes.list {
+            add_per_cpu(kernel, sums, node.per_cpu_stats.clone()?, &member, true)?;
+        }
+        return Ok(());
+    }
+    let (member, in_stats) = either(kernel.member("per_cpu_zonestat", &["vm_stat_diff"]), || {
+        kernel.member("per_cpu_pageset", &["vm_stat_diff"])
+    })?;
+    for (_, zone) in nodes.zones() {
+        // The boot pageset that empty zones share counts nothing.
+        if zone.present_pages.clone()? == 0 {
+            continue;
+        }
+        let variable = if in_stats { &zone.per_cpu_zonestats } else { &zone.per_cpu_pages };
+        add_per_cpu(kernel, sums, variable.clone()?, &member, true)?;
+    }
+    Ok(())
 }
 
 fn words(kernel: &Kernel, at: VirtAddr, count: usize) -> Field<Vec<i64>> {

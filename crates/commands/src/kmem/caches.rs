@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use kdive_base::{PAGE_SIZE, VirtAddr};
-use kdive_linux::slab::{self, Lists, SlabCache, SlabCaches, Slabs, Usage};
-use kdive_target::{Field, Kernel};
+use kdive_linux::slab::{self, SlabCache, SlabCaches, Slabs, Usage};
+use kdive_target::Field;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -151,19 +151,13 @@ fn aliases(cx: &mut Cx) -> BTreeMap<VirtAddr, Vec<String>> {
     found.caches
 }
 
-/// The numbers of a cache.
-pub(super) fn usage(kernel: &Kernel, cache: &SlabCache) -> Field<Usage> {
-    match cache.slab_objects {
-        Some(_) => kdive_linux::slab::slab_usage(kernel, cache),
-        None => Usage::of(kernel, cache, &Lists::find(kernel, cache.at)),
-    }
-}
-
 /// `kmem -s`.
 pub(super) fn summary(cx: &mut Cx, chosen: &[Chosen], out: &mut dyn Sink) -> Result<(), CommandError> {
     let kernel = cx.kernel.clone();
-    let usages: Vec<Option<Field<Usage>>> =
-        chosen.par_iter().map(|chosen| (!chosen.ignored).then(|| usage(&kernel, &chosen.cache))).collect();
+    let usages: Vec<Option<Field<Usage>>> = chosen
+        .par_iter()
+        .map(|chosen| (!chosen.ignored).then(|| Usage::find(&kernel, &chosen.cache)))
+        .collect();
     out.heading(TITLES)?;
     for (chosen, usage) in chosen.iter().zip(usages) {
         cx.cancel.check()?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::args::{Args, UsageError};
 use crate::command::CommandError;
 use crate::cx::Cx;
-use crate::render::Known;
+use crate::render::{Known, in_unit};
 use crate::sink::{Render, Sink, SinkExt};
 
 /// A line of the table.
@@ -38,7 +38,7 @@ impl Render for Row {
         if self.first {
             writeln!(out)?;
         }
-        let size = self.bytes.map(size);
+        let size = self.bytes.map(in_unit);
         write!(out, "{:>13}{:>9}{:>13}", self.name, Known(self.pages), Known(size))?;
         match self.of {
             None => writeln!(out, "         ----"),
@@ -66,18 +66,6 @@ impl Row {
 
     fn begins_paragraph(self) -> Self {
         Self { first: true, ..self }
-    }
-}
-
-/// Bytes in the largest unit that leaves at least one, with one decimal unless there is none.
-fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")];
-    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => {
-            let text = format!("{:.1}", bytes as f64 / unit as f64);
-            format!("{} {name}", text.strip_suffix(".0").unwrap_or(&text))
-        }
-        None => bytes.to_string(),
     }
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use kdive_base::{Cancel, VirtAddr};
 use kdive_linux::pages::{Page, node_of};
-use kdive_linux::slab::{AllSlabs, Counts, FreeObjects, Keeper, Lists, ObjectState, Slab, SlabList, Slabs};
+use kdive_linux::slab::{
+    AllSlabs, Counts, FreeObjects, Keeper, Lists, ObjectState, Slab, SlabList, Slabs, Usage,
+};
 use kdive_target::{Field, Kernel, Lacks};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
-use super::caches::{CacheRow, Chosen, TITLES, usage};
+use super::caches::{CacheRow, Chosen, TITLES};
 use crate::command::CommandError;
 use crate::cx::Cx;
 use crate::render::Known;
@@ -264,7 +266,7 @@ fn read(cx: &mut Cx, chosen: &Chosen, cpus: Option<&[u32]>) -> (CacheObjects, Ve
     let kernel = cx.kernel.clone();
     let cache = &chosen.cache;
     let lists = Lists::find(&kernel, cache.at);
-    let row = CacheRow::new(cx, chosen, usage(&kernel, cache));
+    let row = CacheRow::new(cx, chosen, Usage::find(&kernel, cache));
     let mut reader = Reader::new(&kernel, cache.at, &lists);
     let mut full = reader.full(cache.at, &lists);
     let shown = |cpu: u32| cpus.is_none_or(|cpus| cpus.contains(&cpu));
@@ -367,7 +369,7 @@ pub(super) fn at(
     let Some(slab) = Slabs::find(&kernel).slab_at(&kernel, address)? else { return Ok(false) };
     let Some(object) = slab.object_at(address)? else { return Ok(false) };
     let chosen = Chosen { cache: slab.cache.clone(), alias: None, ignored: false };
-    let cache = CacheRow::new(cx, &chosen, usage(&kernel, &slab.cache));
+    let cache = CacheRow::new(cx, &chosen, Usage::find(&kernel, &slab.cache));
     let holder = holder(cx, &kernel, &slab, (!whole).then_some(object));
     out.row(&Holder { cache, holder }, &())?;
     Ok(true)

@@ -1,6 +1,7 @@
 //! Page frames: where RAM is mapped, where each frame's `struct page` is, and what that says of the frame.
 
 mod array;
+mod census;
 mod flags;
 mod map;
 mod page;
@@ -11,6 +12,7 @@ use kdive_base::{PhysAddr, VirtAddr};
 use kdive_target::{Field, Kernel, Lacks};
 
 pub use array::{Chunk, PageArray, RawPage};
+pub use census::{Census, Counts, Kinds, PageKind, Pageblock};
 pub use flags::PageFlags;
 pub use map::{DirectMap, MemoryMap};
 pub use page::Page;

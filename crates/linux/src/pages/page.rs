@@ -130,9 +130,22 @@ impl TypeMark {
         })
     }
 
+    /// Of page tables. Before 6.12 the mark is a bit that is cleared, of which nothing tells: it was 0x400 (4.18), and is
+    /// 0x200 since pages keep their cgroup in `memcg_data` (5.11).
+    pub(super) fn table(kernel: &Kernel) -> Field<Self> {
+        /// `PAGE_TYPE_BASE`: what all types have in common.
+        const BASE: u32 = 0xf000_0000;
+        if let Some(mark) = Self::of_type(kernel, "PGTY_table", "") {
+            return Ok(mark);
+        }
+        kernel.member("page", &["page_type"])?;
+        let bit = if kernel.member("page", &["memcg_data"]).is_ok() { 0x200 } else { 0x400 };
+        Ok(Self::Type { mask: BASE | bit, value: BASE })
+    }
+
     /// The type is the upper byte since 6.12. Before, types were bits that are cleared, and macros: VMCOREINFO has the
     /// whole value.
-    fn of_type(kernel: &Kernel, enumerator: &str, number: &str) -> Option<Self> {
+    pub(super) fn of_type(kernel: &Kernel, enumerator: &str, number: &str) -> Option<Self> {
         if let Ok(kind) = kernel.enumerator(enumerator).map(u8::try_from)
             && let Ok(kind) = kind
         {

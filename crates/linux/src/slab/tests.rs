@@ -14,6 +14,8 @@ pub(super) fn slab(size: Field<u32>, pad: Field<u32>, objects: Field<u32>) -> Sl
         align: Ok(8),
         pad,
         order: Ok(0),
+        reclaimable: Ok(false),
+        shapes: Err(Lacks::Types),
         slab_objects: None,
     };
     Slab { at: VirtAddr(0xffff_ea00_0000_0000), start: START, objects, guarded: None, cache: Arc::new(cache) }

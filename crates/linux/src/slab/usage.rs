@@ -25,6 +25,17 @@ impl Usage {
         self.objects.saturating_sub(self.free)
     }
 
+    /// The numbers of a cache, of SLUB or of SLAB.
+    ///
+    /// # Errors
+    /// As for each of the two.
+    pub fn find(kernel: &Kernel, cache: &SlabCache) -> Field<Self> {
+        match cache.slab_objects {
+            Some(_) => slab_usage(kernel, cache),
+            None => Self::of(kernel, cache, &Lists::find(kernel, cache.at)),
+        }
+    }
+
     /// The numbers of a cache of SLUB.
     ///
     /// # Errors

@@ -1,5 +1,8 @@
 //! The machine's memory in numbers, as the kernel counts it itself (fs/proc/meminfo.c): no page is walked for them.
 
+mod account;
+mod proc;
+
 use std::ops::Range;
 
 use kdive_base::{PAGE_SHIFT, Pfn, VirtAddr};
@@ -10,6 +13,9 @@ use rayon::prelude::*;
 use crate::pages::{Page, PageArray};
 use crate::percpu_counter::PerCpuCounter;
 use crate::{hugetlb, vmstat};
+
+pub use account::{Account, Reserved, Share, Use};
+pub use proc::{ProcLine, lines};
 
 /// Numbers of pages.
 #[derive(Clone, Debug)]
