@@ -1,9 +1,10 @@
 //! Names of files: from an open file back to the root, over mounts (`d_path`, fs/d_path.c).
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, RwLock};
 
 use kdive_base::{VirtAddr, printable};
-use kdive_target::{Field, Kernel, Lacks, Load};
+use kdive_target::{Field, Kernel, Lacks, Load, Loader};
 use rustc_hash::FxHashMap;
 
 use crate::fs::{Dentry, File, Inode, Mount};
@@ -73,18 +74,11 @@ fn walk(kernel: &Kernel, vfsmount: VirtAddr, dentry: VirtAddr) -> Field<String> 
             (mount, at) = (mounts.load(parent), point);
             continue;
         }
-        let entry = entries.load(at);
-        if let Some(name) = made_up(kernel, &entry).filter(|_| at == dentry) {
-            return Ok(name);
+        // A file system that is mounted nowhere (any more) ends the path at its own root.
+        match step(kernel, &entries, at, at == dentry, &mut names)? {
+            ControlFlow::Continue(parent) => at = parent,
+            ControlFlow::Break(path) => return Ok(path),
         }
-        let name = name_of(kernel, &entry)?;
-        let parent = entry.parent?;
-        // The root of a file system that is mounted nowhere (any more).
-        if parent == at {
-            return Ok(below_root(names, name));
-        }
-        names.push(name);
-        at = parent;
     }
     Err(endless())
 }
@@ -98,19 +92,33 @@ pub fn in_file_system(kernel: &Kernel, dentry: VirtAddr) -> Field<String> {
     let mut at = dentry;
     let mut names: Vec<String> = Vec::new();
     for _ in 0..MOST_STEPS {
-        let entry = entries.load(at);
-        if let Some(name) = made_up(kernel, &entry).filter(|_| at == dentry) {
-            return Ok(name);
+        match step(kernel, &entries, at, at == dentry, &mut names)? {
+            ControlFlow::Continue(parent) => at = parent,
+            ControlFlow::Break(path) => return Ok(path),
         }
-        let name = name_of(kernel, &entry)?;
-        let parent = entry.parent?;
-        if parent == at {
-            return Ok(below_root(names, name));
-        }
-        names.push(name);
-        at = parent;
     }
     Err(endless())
+}
+
+/// Goes from an entry to its parent and keeps its name, or ends at the root of the file system with the whole path.
+fn step(
+    kernel: &Kernel,
+    entries: &Loader<'_, Dentry>,
+    at: VirtAddr,
+    is_first: bool,
+    names: &mut Vec<String>,
+) -> Field<ControlFlow<String, VirtAddr>> {
+    let entry = entries.load(at);
+    if let Some(name) = made_up(kernel, &entry).filter(|_| is_first) {
+        return Ok(ControlFlow::Break(name));
+    }
+    let name = name_of(kernel, &entry)?;
+    let parent = entry.parent?;
+    if parent == at {
+        return Ok(ControlFlow::Break(below_root(std::mem::take(names), name)));
+    }
+    names.push(name);
+    Ok(ControlFlow::Continue(parent))
 }
 
 /// Joins names that were found from the last to the first. A root is called `/`; what is in no directory is one.
