@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::queues::{CpuRow, line};
+use super::queues::{CpuRow, each, line};
 use super::row::{Entry, QueueRow};
 use crate::command::CommandError;
 use crate::cx::Cx;
 use crate::render::Known;
-use crate::sink::{Render, Sink, SinkExt};
+use crate::sink::{Render, Sink};
 
 /// The same record as without `-g`, another view.
 #[derive(Serialize)]
@@ -90,15 +90,7 @@ impl Lines {
 }
 
 pub(super) fn show(cx: &mut Cx, cpus: &[u32], out: &mut dyn Sink) -> Result<(), CommandError> {
-    for (index, &cpu) in cpus.iter().enumerate() {
-        cx.cancel.check()?;
-        let Some(row) = CpuRow::find(cx, cpu) else { continue };
-        if index > 0 {
-            out.heading("\n")?;
-        }
-        out.row(&Tree(row), &())?;
-    }
-    Ok(())
+    each(cx, cpus, out, Tree)
 }
 
 #[cfg(test)]

@@ -114,13 +114,23 @@ pub(super) fn line(entry: &Entry, margin: usize, out: &mut dyn fmt::Write) -> fm
 }
 
 pub(super) fn show(cx: &mut Cx, cpus: &[u32], out: &mut dyn Sink) -> Result<(), CommandError> {
+    each(cx, cpus, out, |row| row)
+}
+
+/// The queues of each processor, in the form that `form` gives them.
+pub(super) fn each<R: Render<View = ()> + Serialize>(
+    cx: &mut Cx,
+    cpus: &[u32],
+    out: &mut dyn Sink,
+    form: impl Fn(CpuRow) -> R,
+) -> Result<(), CommandError> {
     for (index, &cpu) in cpus.iter().enumerate() {
         cx.cancel.check()?;
         let Some(row) = CpuRow::find(cx, cpu) else { continue };
         if index > 0 {
             out.heading("\n")?;
         }
-        out.row(&row, &())?;
+        out.row(&form(row), &())?;
     }
     Ok(())
 }
