@@ -7,39 +7,13 @@
 // Helpers of tests may fail loudly, as tests do.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn tests() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests")
-}
-
-/// The dumps by name, in order.
-fn dumps() -> Vec<String> {
-    let Ok(listing) = fs::read_dir(tests().join("dumps")) else { return Vec::new() };
-    let names = listing.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> =
-        names.filter(|name| !name.starts_with('.') && !name.ends_with(".md")).collect();
-    names.sort();
-    names
-}
-
-/// The command lines of `commands.txt`: one on each line, `#` for comments. A line that is there twice, because it sets
-/// the session back for what follows, is one golden.
-fn commands() -> Vec<String> {
-    let text = fs::read_to_string(tests().join("commands.txt")).unwrap_or_default();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let mut commands: Vec<String> = Vec::new();
-    for line in lines {
-        if !commands.iter().any(|known| known == line) {
-            commands.push(line.to_owned());
-        }
-    }
-    commands
-}
+use common::{commands, dumps, kdive, tests};
 
 /// The file name of a command's golden: letters and digits stay, all else becomes a dash.
 fn file_of(command: &str) -> String {
@@ -52,13 +26,6 @@ fn file_of(command: &str) -> String {
         }
     }
     format!("{}.txt", name.trim_end_matches('-'))
-}
-
-fn kdive(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kdive"));
-    command.arg("--no-config").args(arguments).current_dir(tests().join("dumps"));
-    command.env_remove("DEBUGINFOD_URLS").env("NO_COLOR", "1");
-    command
 }
 
 /// What a golden holds: the command line, the exit status, and both streams.
@@ -152,23 +119,4 @@ fn goldens_have_files_of_their_own() {
     files.dedup();
     assert_eq!(files.len(), all, "two lines of commands.txt share a golden");
     assert_eq!(file_of("ps -m | head"), "ps-m-head.txt");
-}
-
-#[test]
-fn every_record_is_json_that_ends_with_its_gaps() {
-    let commands = commands();
-    // A stage of the shell would print text; the record is that of the command before it.
-    let plain: Vec<&str> = commands.iter().filter(|line| !line.contains('|')).map(String::as_str).collect();
-    for dump in dumps() {
-        let lines = plain.iter().flat_map(|command| ["-c", command]);
-        let arguments: Vec<&str> = ["--json"].into_iter().chain(lines).chain([dump.as_str()]).collect();
-        let output = kdive(&arguments).output().unwrap();
-        let stdout = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(stdout.lines().count(), plain.len(), "{dump}: one document for each command");
-        for (command, document) in plain.iter().zip(stdout.lines()) {
-            let document: serde_json::Value =
-                serde_json::from_str(document).unwrap_or_else(|error| panic!("{dump}: {command}: {error}"));
-            assert!(document["gaps"].is_array() && document["rows"].is_array(), "{dump}: {command}");
-        }
-    }
 }
