@@ -45,12 +45,18 @@ fn sbitmapq(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandE
         (false, true) => return Err(usage("-a option is used with -s option only")),
         _ => {}
     }
+    if args.has("-p") && !args.has("-a") {
+        return Err(usage("-p option requires -a option"));
+    }
     let at = match args.operands.as_slice() {
         [] => return Err(usage("command argument is required")),
         [at] => operand::address(cx, "sbitmapq", at)?,
         [_, ..] => return Err(usage("too many arguments")),
     };
     let queue = SbitmapQueue::load(&cx.kernel.clone(), at);
+    if let (Err(lacks), Err(_)) = (&queue.depth, &queue.words) {
+        return Err(lacks.clone().into());
+    }
     match args.value("-a") {
         None => Ok(out.row(&QueueRow::new(cx, at, &queue), &())?),
         Some(array) => {

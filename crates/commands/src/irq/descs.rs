@@ -76,18 +76,17 @@ impl Render for DescRow {
 /// All interrupts, those that the operands name, or with `-u` those that have a descriptor.
 pub(super) fn show(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let kernel = cx.kernel.clone();
-    let used = args.has("-u");
-    let total = match used {
+    let wanted = wanted(cx, args)?;
+    let total = match args.has("-u") || !wanted.is_empty() {
         true => 0,
         false => count(&kernel)?,
     };
-    let wanted = args.operands.iter().map(|word| number(word, total)).collect::<Result<Vec<_>, _>>()?;
     let descs = all(cx, &Irqs::new(&kernel))?;
     out.heading(" IRQ   IRQ_DESC/_DATA      IRQACTION      NAME\n")?;
-    let numbers: Box<dyn Iterator<Item = u64>> = match (used, wanted.is_empty()) {
-        (true, _) => Box::new(descs.keys().copied()),
+    let numbers: Box<dyn Iterator<Item = u64>> = match (args.has("-u"), wanted.is_empty()) {
+        (_, false) => Box::new(wanted.into_iter()),
+        (true, true) => Box::new(descs.keys().copied()),
         (false, true) => Box::new(0..total),
-        (false, false) => Box::new(wanted.into_iter()),
     };
     for irq in numbers {
         cx.cancel.check()?;
@@ -95,6 +94,27 @@ pub(super) fn show(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), C
         out.row(&row, &())?;
     }
     Ok(())
+}
+
+/// The numbers that the operands name.
+fn wanted(cx: &Cx, args: &Args) -> Result<Vec<u64>, CommandError> {
+    if args.operands.is_empty() {
+        return Ok(Vec::new());
+    }
+    let total = count(&cx.kernel)?;
+    args.operands.iter().map(|word| number(word, total)).collect()
+}
+
+/// The descriptors that have a handler, those that the operands name where there are any.
+pub(super) fn handled(
+    cx: &mut Cx,
+    args: &Args,
+    irqs: &Irqs<'_>,
+) -> Result<impl Iterator<Item = IrqDesc> + use<>, CommandError> {
+    let wanted = wanted(cx, args)?;
+    let descs = all(cx, irqs)?.into_values();
+    let is_wanted = move |irq: u64| wanted.is_empty() || wanted.contains(&irq);
+    Ok(descs.filter(move |desc| !desc.actions.is_empty() && is_wanted(desc.irq)))
 }
 
 /// The descriptors by number; what is broken is noted.

@@ -31,26 +31,22 @@ pub(crate) static IRQ: Command = Command {
 /// What shows interrupts in one way.
 type View = fn(&mut Cx, &Args, &mut dyn Sink) -> Result<(), CommandError>;
 
+/// Of several, the first of these: crash's order.
 const VIEWS: [(&str, View); 5] = [
-    ("-u", descs::show),
     ("-d", vectors::idt),
     ("-b", vectors::softirqs),
     ("-a", stats::affinity),
     ("-s", stats::show),
+    ("-u", descs::show),
 ];
 
 fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
-    let mut given = VIEWS.iter().filter(|(name, _)| args.has(name));
-    let (first, second) = (given.next(), given.next());
-    if let (Some((first, _)), Some((second, _))) = (first, second) {
-        let what = format!("{first} and {second} are two different views: give one");
-        return Err(UsageError::new("irq", what).into());
-    }
+    let view = VIEWS.iter().find(|(name, _)| args.has(name));
     if args.has("-c") && !args.has("-s") {
         return Err(UsageError::new("irq", "-c goes with -s").into());
     }
-    match first {
-        Some((name, _)) if !args.operands.is_empty() => {
+    match view {
+        Some((name @ ("-d" | "-b"), _)) if !args.operands.is_empty() => {
             Err(UsageError::new("irq", format!("{name} takes no numbers of interrupts")).into())
         }
         Some((_, view)) => view(cx, args, out),

@@ -6,7 +6,7 @@ use kdive_linux::irq::Irqs;
 use kdive_target::os::CpuMask;
 use serde::Serialize;
 
-use super::descs::{all, handlers};
+use super::descs::{handled, handlers};
 use crate::args::Args;
 use crate::command::CommandError;
 use crate::cx::Cx;
@@ -53,17 +53,17 @@ pub(super) fn show(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), C
     let cpus = operand::cpus(cx, "irq", args.value("-c"))?;
     let titles: String = cpus.iter().map(|cpu| format!(" {:>10}", format!("CPU{cpu}"))).collect();
     out.heading(&format!("    {titles} \n"))?;
-    for desc in all(cx, &irqs)?.values().filter(|desc| !desc.actions.is_empty()) {
+    for desc in handled(cx, args, &irqs)? {
         cx.cancel.check()?;
         let place = || format!("IRQ {}", desc.irq);
         let mut count = |cpu: u32| {
-            let count = cx.known(irqs.times(desc, cpu), "count of an interrupt", place);
+            let count = cx.known(irqs.times(&desc, cpu), "count of an interrupt", place);
             Count { cpu, count }
         };
         let counts = cpus.iter().map(|cpu| count(*cpu)).collect();
-        let chip = cx.known(irqs.chip(desc), "name of a chip", place).flatten();
-        let flow = cx.known(irqs.flow(desc), "name of an interrupt", place).flatten();
-        let handlers = handlers(cx, desc);
+        let chip = cx.known(irqs.chip(&desc), "name of a chip", place).flatten();
+        let flow = cx.known(irqs.flow(&desc), "name of an interrupt", place).flatten();
+        let handlers = handlers(cx, &desc);
         out.row(&StatRow { irq: desc.irq, counts, chip, flow, handlers }, &())?;
     }
     Ok(())
@@ -87,16 +87,16 @@ impl Render for AffinityRow {
 }
 
 /// `-a`.
-pub(super) fn affinity(cx: &mut Cx, _: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
+pub(super) fn affinity(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let kernel = cx.kernel.clone();
     let irqs = Irqs::new(&kernel);
     let limit = kernel.cpus()?.limit;
     out.heading("IRQ NAME                 AFFINITY\n")?;
-    for desc in all(cx, &irqs)?.values().filter(|desc| !desc.actions.is_empty()) {
+    for desc in handled(cx, args, &irqs)? {
         cx.cancel.check()?;
-        let mask = cx.known(irqs.affinity(desc), "AFFINITY", || format!("IRQ {}", desc.irq));
+        let mask = cx.known(irqs.affinity(&desc), "AFFINITY", || format!("IRQ {}", desc.irq));
         let affinity = mask.map(|mask| list(&mask, limit));
-        let handlers = handlers(cx, desc);
+        let handlers = handlers(cx, &desc);
         out.row(&AffinityRow { irq: desc.irq, handlers, affinity }, &())?;
     }
     Ok(())

@@ -63,14 +63,17 @@ fn never(_: &str) -> bool {
     false
 }
 
-/// The options of which one at a time is given.
+/// The options of which one at a time is given, but for those of slab caches: there the first of these counts.
 const VIEWS: [&str; 17] =
-    ["-i", "-s", "-S", "-r", "-f", "-F", "-p", "-m", "-v", "-V", "-n", "-z", "-o", "-h", "-g", "-c", "-C"];
+    ["-S", "-s", "-r", "-i", "-f", "-F", "-p", "-m", "-v", "-V", "-n", "-z", "-o", "-h", "-g", "-c", "-C"];
+const OF_SLABS: [&str; 3] = ["-S", "-s", "-r"];
 
 fn kmem(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let mut given = VIEWS.iter().filter(|view| args.has(view));
     let view = given.next().copied();
-    if let (Some(first), Some(second)) = (view, given.next()) {
+    let of_slabs = view.is_some_and(|view| OF_SLABS.contains(&view));
+    let other = given.find(|view| !(of_slabs && OF_SLABS.contains(view)));
+    if let (Some(first), Some(second)) = (view, other) {
         let why = format!("only one flag allowed: {first} and {second} are two different views");
         return Err(UsageError::new("kmem", why).into());
     }
@@ -119,7 +122,8 @@ fn slabs(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandErro
     let chosen = match caches::choose(cx, args, operand) {
         Err(unknown @ CommandError::NotFound { .. }) => {
             // No cache: an address.
-            let address = operand.and_then(|word| operand::address(cx, "kmem", word).ok()).ok_or(unknown)?;
+            let address =
+                operand.and_then(|word| pages::kernel_address(cx, args, word).ok()).ok_or(unknown)?;
             return match objects::at(cx, address, objects, out)? {
                 true => Ok(()),
                 false => Err(CommandError::not_found(format!(

@@ -132,6 +132,20 @@ pub(super) fn physical(cx: &Cx, args: &Args, word: &str) -> Result<PhysAddr, Com
     }
 }
 
+/// The kernel's address of a word of the user's: with `-P`, where the direct map has that physical address.
+pub(super) fn kernel_address(cx: &Cx, args: &Args, word: &str) -> Result<VirtAddr, CommandError> {
+    let address = crate::operand::address(cx, "kmem", word)?;
+    if !args.has("-P") {
+        return Ok(address);
+    }
+    let pages = Pages::find(&cx.kernel);
+    let direct = pages.direct.as_ref().map_err(Lacks::clone)?;
+    let mapped = direct.address_of(PhysAddr(address.0));
+    mapped.ok_or_else(|| {
+        CommandError::not_found(format!("kmem: {word}: the kernel does not map this physical address"))
+    })
+}
+
 /// The frame that an address among the page structures is about.
 pub(super) fn described(cx: &Cx, address: VirtAddr) -> Option<PhysAddr> {
     let pages = Pages::find(&cx.kernel);

@@ -40,7 +40,10 @@ fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
     }
     match (args.has("-m"), args.has("-c"), args.has("-o")) {
         (_, _, true) => Err(UsageError::new("mach", "option not supported on this architecture: -o").into()),
-        (true, true, _) => Err(UsageError::new("mach", "-m and -c are two different views: give one").into()),
+        (true, true, _) => {
+            map(cx, out)?;
+            processors(cx, args, out)
+        }
         (true, false, _) => map(cx, out),
         (false, true, _) => processors(cx, args, out),
         (false, false, _) => {

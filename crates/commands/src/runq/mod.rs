@@ -33,19 +33,15 @@ fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
         return Err(UsageError::new("runq", format!("{word}: runq takes no operands")).into());
     }
     let cpus = operand::cpus(cx, "runq", args.value("-c"))?;
-    let mut given = VIEWS.iter().filter(|(name, _)| args.has(name));
-    match (given.next(), given.next()) {
-        (None, _) => queues::show(cx, &cpus, out),
-        (Some((_, view)), None) => view(cx, &cpus, out),
-        (Some((first, _)), Some((second, _))) => {
-            let what = format!("{first} and {second} are two different views: give one");
-            Err(UsageError::new("runq", what).into())
-        }
+    match VIEWS.iter().find(|(name, _)| args.has(name)) {
+        Some((_, view)) => view(cx, &cpus, out),
+        None => queues::show(cx, &cpus, out),
     }
 }
 
 /// What shows the queues of processors in one way.
 type View = fn(&mut Cx, &[u32], &mut dyn Sink) -> Result<(), CommandError>;
 
+/// Of several, the first of these: crash's order.
 const VIEWS: [(&str, View); 4] =
     [("-t", clocks::stamps), ("-T", clocks::lags), ("-m", clocks::running), ("-g", groups::show)];

@@ -47,7 +47,7 @@ pub(crate) static VM: Command = Command {
     run: Run::Both { once, per_task },
 };
 
-/// The options of which one at a time is given.
+/// The options of which one at a time is given; -R looks at pages too, with -p or without.
 const VIEWS: [&str; 6] = ["-p", "-P", "-m", "-v", "-R", "-f"];
 
 fn once(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
@@ -74,7 +74,8 @@ fn per_task(cx: &mut Cx, args: &Args, task: &Task, out: &mut dyn Sink) -> Result
 
 /// What is asked for of one task; whether anything was shown.
 fn of_task(cx: &mut Cx, args: &Args, task: &Task, out: &mut dyn Sink) -> Result<bool, CommandError> {
-    let mut given = VIEWS.iter().filter(|view| args.has(view));
+    let pages_of_references = |view: &str| view == "-p" && args.has("-R");
+    let mut given = VIEWS.iter().filter(|view| args.has(view) && !pages_of_references(view));
     if let (Some(first), Some(second)) = (given.next(), given.next()) {
         let why = format!("{first} and {second} are two different views: give one");
         return Err(UsageError::new("vm", why).into());
