@@ -136,6 +136,8 @@ impl Run<'_> {
         let ours = self.kdive(&lines)?;
         let mut tally = Tally::default();
         for (((asked, line), theirs), ours) in asked.iter().zip(&lines).zip(&theirs).zip(&ours) {
+            // Who refuses in his own words agrees.
+            let theirs = if ours.is_empty() && refuses(&asked.line, theirs) { ours } else { theirs };
             let diff = TextDiff::from_lines(theirs, ours);
             let changes: Vec<_> =
                 diff.iter_all_changes().filter(|change| change.tag() != ChangeTag::Equal).collect();
@@ -266,6 +268,14 @@ fn scripted(line: &str, file: &str) -> String {
     }
 }
 
+/// Whether crash's answer is an error and how the command is used. kdive's errors are not in its answer.
+fn refuses(line: &str, answer: &str) -> bool {
+    let command =
+        line.rsplit(THEN).next().and_then(|line| line.split_whitespace().next()).unwrap_or_default();
+    let first = answer.lines().next().unwrap_or_default();
+    first.starts_with("Usage:") || first.strip_prefix(command).is_some_and(|rest| rest.starts_with(": "))
+}
+
 /// Without blanks at the ends of lines, blank lines at the end, and with `$ =` for `$7 =`.
 fn comparable(text: &str) -> String {
     text.trim_end().lines().map(|line| without_number(line.trim_end()) + "\n").collect()
@@ -300,6 +310,14 @@ mod tests {
         let list = Asked::list("set 1 ; rd -u 400000 4");
         assert_eq!(list[0].pair(), "rd -u");
         assert_eq!(scripted(&list[0].line, "f"), "set 1\nrd -u 400000 4 > f\nset 0\n");
+    }
+
+    #[test]
+    fn errors_are_refusals_and_answers_are_none() {
+        assert!(refuses("set 1 ; vm -f zz", "vm: invalid input: \"zz\"\n"));
+        assert!(refuses("fuser -x", "Usage:\n  fuser [pathname | inode]\n"));
+        assert!(!refuses("vm -M 1 2", "PID: 2\nvm: invalid mm_struct address: 1\n"));
+        assert!(!refuses("sys", "system: none\n"));
     }
 
     #[test]
