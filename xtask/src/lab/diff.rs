@@ -190,7 +190,7 @@ impl Run<'_> {
 
     /// Whether the module of the lab is loaded: both are given its debuginfo.
     fn has_crasher(&self) -> bool {
-        self.dump.scenario == "load"
+        matches!(&*self.dump.scenario, "load" | "rich")
     }
 
     /// Where answers are kept: relative to the lab's directory, and on this machine.
@@ -208,7 +208,7 @@ impl Run<'_> {
         let new: Vec<&String> = lines.iter().filter(missing).collect();
         if !new.is_empty() {
             println!("{}: asking crash for {} command lines", self.dump.name, new.len());
-            let mut script = String::from("set error redirect\n");
+            let mut script = String::from("set error redirect\nset 0\n");
             if self.has_crasher() {
                 script += &format!("mod -s crasher {}\n", Peers::inside(&self.dump.crasher));
             }
@@ -230,7 +230,7 @@ impl Run<'_> {
 
     /// kdive's answers, from one run of it. Its errors are on standard error, and stay out.
     fn kdive(&self, lines: &[String]) -> Result<Vec<String>> {
-        let mut script = String::new();
+        let mut script = String::from("set 0\n");
         for line in lines {
             let outside = self.place("kdive", line).1;
             run::make_dir(outside.parent().context("a file without a directory")?)?;

@@ -59,6 +59,9 @@ fn once(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError
         let tasks = select::operands(cx, "net", &args.operands)?;
         return sockets::of_tasks(cx, args, &tasks, out);
     }
+    if args.has("-a") && args.operands.is_empty() {
+        return neighbours::show(cx, args.has("--ipv6"), out);
+    }
     if args.has("-n") {
         let words: Vec<String> =
             args.values(&["-n"]).map(str::to_owned).chain(args.operands.iter().cloned()).collect();
@@ -70,7 +73,7 @@ fn once(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError
     if let Some(word) = args.operands.first() {
         return Err(UsageError::new("net", format!("what of {word}? -s, -S and -n take tasks")).into());
     }
-    if args.has("-a") { neighbours::show(cx, args.has("--ipv6"), out) } else { devices::first(cx, out) }
+    devices::first(cx, out)
 }
 
 /// An option that needs another, without it.
