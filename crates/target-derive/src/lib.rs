@@ -7,7 +7,7 @@ use syn::{
 };
 
 /// Derives `Load`: the structure names its kernel type with `#[load(type = "task_struct")]` (several names: tried in
-/// order), each field is `Field<T>` and stands for the member of its own name, or for the first of
+/// order; with `module`, modules' types are asked too), each field is `Field<T>` and stands for the member of its own name, or for the first of
 /// `#[load(any("__state", "state"))]` that the kernel has. A field `at: VirtAddr` marked `#[load(address)]` gets the
 /// object's address.
 #[proc_macro_derive(Load, attributes(load))]
@@ -22,7 +22,7 @@ fn expand(input: &DeriveInput) -> Result<proc_macro2::TokenStream> {
     let Fields::Named(fields) = &data.fields else {
         return Err(Error::new_spanned(input, "Load needs named fields"));
     };
-    let types = type_names(input)?;
+    let (types, of_module) = type_names(input)?;
     let mut members = Vec::new();
     let mut values = Vec::new();
     for field in &fields.named {
@@ -41,6 +41,7 @@ fn expand(input: &DeriveInput) -> Result<proc_macro2::TokenStream> {
         impl #generics ::kdive_target::Load for #name #generics {
             const TYPES: &'static [&'static str] = &[#(#types),*];
             const MEMBERS: &'static [::kdive_target::MemberNames] = &[#(#members),*];
+            const OF_MODULE: bool = #of_module;
             fn from_object(object: &::kdive_target::Object<'_>) -> Self {
                 Self { #(#values),* }
             }
@@ -48,13 +49,18 @@ fn expand(input: &DeriveInput) -> Result<proc_macro2::TokenStream> {
     })
 }
 
-/// `#[load(type = "a")]`, or `#[load(type = "a", type = "b")]` for a type that was renamed.
-fn type_names(input: &DeriveInput) -> Result<Vec<LitStr>> {
-    let mut names = Vec::new();
+/// `#[load(type = "a")]`, or `#[load(type = "a", type = "b")]` for a type that was renamed, and whether a module may have
+/// it (`#[load(type = "a", module)]`).
+fn type_names(input: &DeriveInput) -> Result<(Vec<LitStr>, bool)> {
+    let (mut names, mut of_module) = (Vec::new(), false);
     for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("load")) {
         attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("module") {
+                of_module = true;
+                return Ok(());
+            }
             if !meta.path.is_ident("type") {
-                return Err(meta.error("expected `type = \"...\"`"));
+                return Err(meta.error("expected `type = \"...\"` or `module`"));
             }
             names.push(meta.value()?.parse()?);
             Ok(())
@@ -63,7 +69,7 @@ fn type_names(input: &DeriveInput) -> Result<Vec<LitStr>> {
     if names.is_empty() {
         return Err(Error::new_spanned(&input.ident, "say which kernel type: #[load(type = \"...\")]"));
     }
-    Ok(names)
+    Ok((names, of_module))
 }
 
 /// The member names of a field; `None` for the object's own address.

@@ -228,7 +228,7 @@ impl Kernel {
         if let Some(layout) = self.layouts.read().ok().and_then(|layouts| layouts.get(&kind).cloned()) {
             return layout;
         }
-        let layout = Arc::new(self.bind(T::TYPES, T::MEMBERS));
+        let layout = Arc::new(self.bind(T::TYPES, T::MEMBERS, T::OF_MODULE));
         if let Ok(mut layouts) = self.layouts.write() {
             layouts.insert(kind, layout.clone());
         }

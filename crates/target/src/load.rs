@@ -32,6 +32,8 @@ pub trait Load: Sized + 'static {
     const TYPES: &'static [&'static str];
     /// The members, in the order that [`Load::from_object`] asks for them.
     const MEMBERS: &'static [MemberNames];
+    /// Whether a module may define the type: its types are asked where the kernel's own lack it.
+    const OF_MODULE: bool = false;
     /// Builds the structure from an object's bytes.
     fn from_object(object: &Object<'_>) -> Self;
 }

@@ -216,6 +216,17 @@ impl Kernel {
             .ok_or_else(|| Lacks::Symbol(name.into()))
     }
 
+    /// The address of a symbol of the kernel or, where that has none of this name, of a module.
+    pub fn module_symbol(&self, name: &str) -> Field<VirtAddr> {
+        let of_module = |lacks: Lacks| {
+            let hidden = self.options().hidden.symbol(name);
+            let found = self.symbols()?.by_name(name).into_iter().find(|_| !hidden).ok_or(lacks)?;
+            self.options().hidden.found_symbol(name);
+            Ok(found.address)
+        };
+        self.symbol(name).or_else(of_module)
+    }
+
     /// The first of several symbols that the kernel has.
     pub fn any_symbol(&self, names: &[&str]) -> Field<VirtAddr> {
         self.symbol_table()?;

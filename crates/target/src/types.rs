@@ -126,27 +126,49 @@ impl Kernel {
 
     /// A struct, union or typedef of a record, by name.
     pub fn record(&self, name: &str) -> Field<TypeId> {
-        let types = self.types()?;
-        [Tag::Struct, Tag::Union, Tag::Typedef]
-            .into_iter()
-            .find_map(|tag| types.find(tag, name).ok())
-            .ok_or_else(|| Lacks::Type(name.into()))
+        record_in(self.types()?, name)
     }
 
     /// Size of a record in bytes.
     pub fn size_of(&self, record: &str) -> Field<u64> {
         let id = self.record(record)?;
-        self.types()?.size_of(id).ok_or_else(|| Lacks::Type(record.into()))
+        size_in(self.types()?, id, record)
     }
 
     /// Where the first member of these names lies in a record. Paths go through members (`mm.pgd`).
     pub fn member(&self, record: &str, members: &[&str]) -> Field<Member> {
-        let id = self.record(record)?;
+        self.member_in(self.types()?, record, members)
+    }
+
+    /// [`Kernel::member`] of a record that a module may define.
+    pub fn module_member(&self, record: &str, members: &[&str]) -> Field<Member> {
+        self.member_in(self.types_with(record)?, record, members)
+    }
+
+    /// The names and values of an enumeration that a module may define.
+    pub fn module_enumerators(&self, name: &str) -> Field<Vec<(Box<str>, i128)>> {
+        self.enumerators(name).or_else(|_| enumerators_in(self.all_types()?, name))
+    }
+
+    /// The value of an enumerator that a module may have.
+    pub fn module_enumerator(&self, name: &str) -> Field<i128> {
+        self.enumerator(name)
+            .or_else(|lacks| self.all_types()?.enumerator(name).map(|(_, value)| value).map_err(|_| lacks))
+    }
+
+    /// The types that have a record: the kernel's own, or those with its modules'.
+    fn types_with(&self, record: &str) -> Field<&Types> {
+        let own = self.types()?;
+        if record_in(own, record).is_ok() { Ok(own) } else { self.all_types() }
+    }
+
+    fn member_in(&self, types: &Types, record: &str, members: &[&str]) -> Field<Member> {
+        let id = record_in(types, record)?;
         members
             .iter()
             .filter(|member| !self.options().hidden.member(record, member))
             .find_map(|member| {
-                let found = self.member_of(id, member)?;
+                let found = member_of(types, id, member)?;
                 self.options().hidden.found_member(record, member);
                 Some(found)
             })
@@ -166,35 +188,16 @@ impl Kernel {
 
     /// The names and values of an enumeration, in the order of their declaration.
     pub fn enumerators(&self, name: &str) -> Field<Vec<(Box<str>, i128)>> {
-        let types = self.types()?;
-        let lacks = || Lacks::Type(name.into());
-        let id = types.find(Tag::Enum, name).map_err(|_| lacks())?;
-        match types.stripped(id).as_deref() {
-            Some(Type::Enum(of)) => {
-                Ok(of.values.iter().map(|(name, value)| (Box::from(&**name), *value)).collect())
-            }
-            _ => Err(lacks()),
-        }
+        enumerators_in(self.types()?, name)
     }
 
-    fn member_of(&self, record: TypeId, path: &str) -> Option<Member> {
-        let types = self.types().ok()?;
-        let found = types.member(record, path).ok()?;
-        let bytes = types.size_of(found.of).unwrap_or(0);
-        let offset = found.byte_offset();
-        let bits = found.bit_size.map(|width| {
-            // A bit-field is read as the storage unit of its declared type, aligned, so that it never straddles.
-            let unit_bits = bytes.max(1).saturating_mul(8);
-            let inside = found.bit_offset % unit_bits;
-            (inside as u32, width)
-        });
-        let offset = if bits.is_some() { offset.saturating_sub(offset % bytes.max(1)) } else { offset };
-        Some(Member { offset, bytes, bits, signed: is_signed(types, found.of), of: found.of })
-    }
-
-    pub(crate) fn bind(&self, records: &[&str], members: &[MemberNames]) -> Layout {
-        let found = records.iter().find(|record| self.record(record).is_ok());
-        let Some(record) = found else {
+    /// Binds the members of a record. With `of_module`, a module may define it.
+    pub(crate) fn bind(&self, records: &[&str], members: &[MemberNames], of_module: bool) -> Layout {
+        let known = |types: &Types| records.iter().find(|record| record_in(types, record).is_ok());
+        let own = || self.types().ok().and_then(|types| Some((types, known(types)?)));
+        let of_modules = || self.all_types().ok().and_then(|types| Some((types, known(types)?)));
+        let found = own().or_else(|| of_module.then(of_modules).flatten());
+        let Some((types, record)) = found else {
             let lacks = match self.types() {
                 Err(lacks) => lacks,
                 Ok(_) => Lacks::Type(Names::from(records)),
@@ -202,12 +205,49 @@ impl Kernel {
             let members = members.iter().map(|_| Err(lacks.clone())).collect();
             return Layout { record: Err(lacks), members, span: (0, 0) };
         };
-        let members: Vec<_> = members.iter().map(|names| self.member(record, names.0)).collect();
+        let members: Vec<_> = members.iter().map(|names| self.member_in(types, record, names.0)).collect();
         let known = || members.iter().flatten();
         let low = known().map(|member| member.offset).min().unwrap_or(0);
         let high = known().map(|member| member.offset.saturating_add(member.bytes)).max().unwrap_or(0);
-        Layout { record: self.size_of(record), members, span: (low, high) }
+        let size = record_in(types, record).and_then(|id| size_in(types, id, record));
+        Layout { record: size, members, span: (low, high) }
     }
+}
+
+fn record_in(types: &Types, name: &str) -> Field<TypeId> {
+    [Tag::Struct, Tag::Union, Tag::Typedef]
+        .into_iter()
+        .find_map(|tag| types.find(tag, name).ok())
+        .ok_or_else(|| Lacks::Type(name.into()))
+}
+
+fn size_in(types: &Types, id: TypeId, name: &str) -> Field<u64> {
+    types.size_of(id).ok_or_else(|| Lacks::Type(name.into()))
+}
+
+fn enumerators_in(types: &Types, name: &str) -> Field<Vec<(Box<str>, i128)>> {
+    let lacks = || Lacks::Type(name.into());
+    let id = types.find(Tag::Enum, name).map_err(|_| lacks())?;
+    match types.stripped(id).as_deref() {
+        Some(Type::Enum(of)) => {
+            Ok(of.values.iter().map(|(name, value)| (Box::from(&**name), *value)).collect())
+        }
+        _ => Err(lacks()),
+    }
+}
+
+fn member_of(types: &Types, record: TypeId, path: &str) -> Option<Member> {
+    let found = types.member(record, path).ok()?;
+    let bytes = types.size_of(found.of).unwrap_or(0);
+    let offset = found.byte_offset();
+    let bits = found.bit_size.map(|width| {
+        // A bit-field is read as the storage unit of its declared type, aligned, so that it never straddles.
+        let unit_bits = bytes.max(1).saturating_mul(8);
+        let inside = found.bit_offset % unit_bits;
+        (inside as u32, width)
+    });
+    let offset = if bits.is_some() { offset.saturating_sub(offset % bytes.max(1)) } else { offset };
+    Some(Member { offset, bytes, bits, signed: is_signed(types, found.of), of: found.of })
 }
 
 fn is_signed(types: &Types, id: TypeId) -> bool {

@@ -13,7 +13,7 @@ mod rbtree;
 mod visited;
 mod xarray;
 
-pub use chain::{Chain, Lap, chain, hash_table, list, list_backwards, null_terminated};
+pub use chain::{Chain, Lap, chain, hash_table, list, list_backwards, null_terminated, nulls_table};
 pub use maple::{
     Maple, MapleEvent, MapleKind, MapleLayout, MapleNode, MapleRange, MapleRoot, Path, maple, maple_events,
 };

@@ -17,6 +17,8 @@ pub struct Chain<'a> {
     ends: Vec<(VirtAddr, usize)>,
     /// Whether a link that points to itself is the last.
     ends_at_itself: bool,
+    /// Whether an odd address is the end.
+    ends_at_odd: bool,
     /// Offset of the next pointer in a link, in bytes.
     next_offset: u64,
     met: Met,
@@ -61,12 +63,31 @@ pub fn hash_table(
     chains: u64,
     next_offset: u64,
 ) -> impl Iterator<Item = Result<VirtAddr, Broken>> {
+    let heads = heads(memory, table, chains);
+    heads.flat_map(move |first| from(memory, first, next_offset).ending_at(VirtAddr(0)))
+}
+
+/// [`hash_table`] of lists that end with an odd number, which says in which chain they are (`include/linux/list_nulls.h`):
+/// a reader that was carried into another chain notices.
+pub fn nulls_table(
+    memory: &dyn VirtualMemory,
+    table: VirtAddr,
+    chains: u64,
+) -> impl Iterator<Item = Result<VirtAddr, Broken>> {
+    heads(memory, table, chains).flat_map(move |first| Chain { ends_at_odd: true, ..from(memory, first, 0) })
+}
+
+/// The first links of a hash table, up to the first that is missing.
+fn heads(
+    memory: &dyn VirtualMemory,
+    table: VirtAddr,
+    chains: u64,
+) -> impl Iterator<Item = Result<VirtAddr, Missing>> {
     let mut ended = false;
-    let heads = (0..chains).map_while(move |chain| {
+    (0..chains).map_while(move |chain| {
         let first = memory.pointer(table.add(chain.wrapping_mul(8)));
         (!std::mem::replace(&mut ended, first.is_err())).then_some(first)
-    });
-    heads.flat_map(move |first| from(memory, first, next_offset).ending_at(VirtAddr(0)))
+    })
 }
 
 /// The links from `first` on. It ends nowhere but at what breaks it, until [`Chain::ending_at`] says where.
@@ -81,6 +102,7 @@ fn from(memory: &dyn VirtualMemory, next: Result<VirtAddr, Missing>, next_offset
         next: Some(next),
         ends: Vec::new(),
         ends_at_itself: false,
+        ends_at_odd: false,
         next_offset,
         met: Met::All(Visited::default()),
         walked: 0,
@@ -139,6 +161,7 @@ impl Iterator for Chain<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let link = match self.next.take()? {
+            Ok(link) if self.ends_at_odd && link.0 & 1 != 0 => return None,
             Ok(link) if self.ends.iter().any(|(end, after)| *end == link && self.walked >= *after) => {
                 return None;
             }
