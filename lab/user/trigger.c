@@ -41,7 +41,8 @@ int main(int argc, char **argv)
 	if (!strcmp(scenario, "memory") || !strcmp(scenario, "fragment"))
 		inserted = !insert_module(scenario);
 	write_truth(scenario);
-	if (!strcmp(scenario, "sysrq") || !strcmp(scenario, "big") || !strcmp(scenario, "rich"))
+	if (!strcmp(scenario, "sysrq") || !strcmp(scenario, "big") || !strcmp(scenario, "rich") ||
+	    !strcmp(scenario, "stuck"))
 		return press_sysrq_c();
 	if (!inserted && strcmp(scenario, "idle") && insert_module(scenario))
 		return 1;

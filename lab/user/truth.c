@@ -89,12 +89,29 @@ static void write_constants(const char *scenario)
 	copy_lines("cmdline", "/proc/cmdline", 0);
 }
 
-static void write_variables(int is_rich)
+// What stuck.c noted (STUCK_FACTS), and what the network says of itself.
+static void write_stuck(void)
+{
+	static const char *const files[] = {
+		"net/tcp", "net/route", "net/fib_trie", "net/ipv6_route", "net/nf_conntrack", "net/softnet_stat", "net/dev",
+	};
+	char path[64];
+
+	copy_lines("stuck", "/tmp/stuck", 0);
+	for (unsigned int i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		snprintf(path, sizeof(path), "/proc/%s", files[i]);
+		copy_lines(files[i], path, 0);
+	}
+}
+
+static void write_variables(const char *scenario, int is_rich)
 {
 	if (is_rich)
 		write_moving_truth();
 	else
 		write_memory_truth();
+	if (!strcmp(scenario, "stuck"))
+		write_stuck();
 	copy_lines("swap", "/proc/swaps", 1);
 	copy_lines("module", "/proc/modules", 0);
 	for_each_number("/proc", visit_process);
@@ -113,7 +130,7 @@ static void write_variables_at_once(void)
 	for (int is_last = 0; is_last < 2; is_last++) {
 		// Reading makes inodes and dentries: all are there the second time.
 		out = open_memstream(&text, &length);
-		write_variables(1);
+		write_variables("rich", 1);
 		fclose(out);
 		if (is_last)
 			fwrite(text, 1, length, port);
@@ -139,7 +156,7 @@ void write_truth(const char *scenario)
 		fill_run_queue();
 		write_variables_at_once();
 	} else {
-		write_variables(0);
+		write_variables(scenario, 0);
 	}
 	fclose(out);
 }

@@ -27,6 +27,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 const PANIC_SETTLE: Duration = Duration::from_millis(500);
 const DATA_DISK: &str = "128M";
 const SWAP_DISK: &str = "256M";
+const MORE_DISK: &str = "64M";
+/// Of the slow disk: what comes behind half a megabyte waits for a minute.
+const SLOW_BYTES_PER_SECOND: u32 = 8192;
 const CAPTURE_MEMORY: &str = "256M";
 /// What capture kernels are given: one CPU, no waiting for devices that the dead kernel left in disorder.
 const CAPTURE_OPTIONS: &str = "console=ttyS0 irqpoll nr_cpus=1 reset_devices";
@@ -263,6 +266,10 @@ impl Boot {
         let swap = scratch.join("swap.img");
         run::output(run::command("truncate", ["-s", SWAP_DISK]).arg(&swap))?;
         run::output(run::command("mkswap", ["-q"]).arg(&swap))?;
+        if self.scenario.more_disks {
+            run::output(run::command("truncate", ["-s", MORE_DISK]).arg(scratch.join("slow.img")))?;
+            make_ext4(&scratch.join("more.img"), MORE_DISK, None)?;
+        }
         Ok(())
     }
 
@@ -320,6 +327,14 @@ impl Boot {
         for disk in ["capture", "data", "swap"] {
             let file = scratch.join(format!("{disk}.img"));
             qemu.args(["-drive", &format!("file={},if=virtio,format=raw", file.display())]);
+        }
+        if self.scenario.more_disks {
+            let drive = |name: &str| format!("file={},if=virtio,format=raw", scratch.join(name).display());
+            qemu.args([
+                "-drive",
+                &format!("{},throttling.bps-total={SLOW_BYTES_PER_SECOND}", drive("slow.img")),
+            ]);
+            qemu.args(["-drive", &drive("more.img")]);
         }
         qemu.stdout(Stdio::null()).stderr(File::create(scratch.join("qemu.err"))?);
         Ok(qemu)

@@ -50,10 +50,17 @@ const MODULES: &[&str] = &[
     "veth",
     "overlay",
     "lzo_rle",
+    "scsi_debug",
+    "sd_mod",
+    "dm_multipath",
+    "dm_round_robin",
+    "sch_netem",
+    "nf_tables",
+    "nft_ct",
 ];
 
 /// `init`, and what it reads in one scenario.
-const SCRIPTS: &[&str] = &["init", "memory.sh", "rich.sh"];
+const SCRIPTS: &[&str] = &["init", "memory.sh", "rich.sh", "stuck.sh"];
 
 /// The lab's own programs: sources and compiler options of each.
 const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
@@ -63,6 +70,7 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
         "rich",
         &[
             "rich.c",
+            "spawn.c",
             "rich_bpf.c",
             "rich_files.c",
             "rich_io.c",
@@ -72,6 +80,11 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
             "rich_tasks.c",
             "rich_timers.c",
         ],
+        &["-O1", "-static", "-pthread"],
+    ),
+    (
+        "stuck",
+        &["stuck.c", "spawn.c", "stuck_block.c", "stuck_filter.c", "stuck_mapper.c", "stuck_net.c"],
         &["-O1", "-static", "-pthread"],
     ),
     ("bigload", &["bigload.c"], &["-O1", "-static", "-pthread"]),

@@ -28,10 +28,19 @@ pub(crate) struct Scenario {
     pub(crate) memory: u32,
     /// Seconds to wait for the end.
     pub(crate) patience: u32,
+    /// Two more disks: one that moves a few kilobytes a second, one with a file system.
+    pub(crate) more_disks: bool,
 }
 
-const BASE: Scenario =
-    Scenario { name: "", about: "", end: End::Panic, frames: &[], memory: 512, patience: 120 };
+const BASE: Scenario = Scenario {
+    name: "",
+    about: "",
+    end: End::Panic,
+    frames: &[],
+    memory: 512,
+    patience: 120,
+    more_disks: false,
+};
 
 /// The process that breaks the kernel inserts a module.
 macro_rules! inserted {
@@ -294,6 +303,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ],
         memory: 4096,
         patience: 400,
+        ..BASE
+    },
+    Scenario {
+        name: "stuck",
+        about: "I/O, a journal and packets that do not go on, each in a way of its own, then sysrq",
+        frames: &[
+            "sysrq_handle_crash",
+            "__handle_sysrq",
+            "write_sysrq_trigger",
+            "vfs_write",
+            "do_syscall_64",
+        ],
+        patience: 300,
+        more_disks: true,
         ..BASE
     },
     Scenario {
