@@ -33,6 +33,8 @@ pub static COMMANDS: &[&Command] = &[
     &crate::mount::MOUNT,
     &crate::net::NET,
     &crate::dev::DEV,
+    &crate::blk::BLK,
+    &crate::journal::JOURNAL,
     &crate::vtop::VTOP,
     &crate::vtop::PTE,
     &crate::vtop::PTOV,

@@ -117,6 +117,23 @@ impl fmt::Display for Ago {
     }
 }
 
+/// How long something has lasted, in nanoseconds, to two figures: `12 ms`, `3.4 s`, `5m03s`, `2h05m`, `3d04h`.
+pub(crate) struct Age(pub(crate) u64);
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (millis, seconds) = (self.0 / 1_000_000, self.0 / 1_000_000_000);
+        let text = match seconds {
+            0 => format!("{millis} ms"),
+            1..60 => format!("{seconds}.{} s", millis % 1000 / 100),
+            60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+            3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+            _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+        };
+        f.pad(&text)
+    }
+}
+
 /// A point in time in UTC, the way `date` prints it: `Fri Nov 20 12:14:39 UTC 2026`.
 pub(crate) fn date(ns_since_1970: u64) -> Option<String> {
     let time = Timestamp::from_nanosecond(ns_since_1970.into()).ok()?;
@@ -187,6 +204,14 @@ mod tests {
         assert_eq!(line.to_string(), r#"PID: 125      TASK: ff1152e5503d8000  CPU: 0    COMMAND: "insmod""#);
         let line = TaskLine { pid: None, task, cpu: None, command: None };
         assert_eq!(line.to_string(), r#"PID: ?        TASK: ff1152e5503d8000  CPU: ?    COMMAND: "?""#);
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let age = |seconds: u64| Age(seconds * 1_000_000_000).to_string();
+        assert_eq!(Age(12_900_000).to_string(), "12 ms");
+        assert_eq!(Age(3_470_000_000).to_string(), "3.4 s");
+        assert_eq!([age(303), age(7_500), age(273_700)], ["5m03s", "2h05m", "3d04h"]);
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct Disk {
     /// What it does (`struct block_device_operations`).
     #[load(any("fops"))]
     pub operations: Field<VirtAddr>,
+    /// What the driver keeps of it.
+    #[load(any("private_data"))]
+    pub private: Field<VirtAddr>,
 }
 
 /// The disks of a machine.
@@ -74,6 +77,37 @@ impl Way {
     }
 }
 
+#[derive(Load)]
+#[load(type = "block_device")]
+struct BlockDevice {
+    bd_disk: Field<VirtAddr>,
+    /// The partition's number is its low byte (6.10).
+    #[load(any("__bd_flags.counter"))]
+    flags: Field<u8>,
+    #[load(any("bd_partno"))]
+    partition: Field<u8>,
+}
+
+/// The name of a `struct block_device`: `vda`, `vda1`, `nvme0n1p2`.
+///
+/// # Errors
+/// It cannot be read.
+pub fn name_of(kernel: &Kernel, device: VirtAddr) -> Field<String> {
+    let device: BlockDevice = kernel.load(device);
+    let Text(disk) = kernel.load::<Disk>(device.bd_disk?).name?;
+    // Before 5.11 a partition was no block device of its own.
+    let number = device.partition.or(device.flags).unwrap_or(0);
+    Ok(partition_name(disk, number))
+}
+
+fn partition_name(disk: String, number: u8) -> String {
+    match (number, disk.ends_with(|last: char| last.is_ascii_digit())) {
+        (0, _) => disk,
+        (_, false) => format!("{disk}{number}"),
+        (_, true) => format!("{disk}p{number}"),
+    }
+}
+
 impl Disks {
     /// All disks, loop devices among them (`block_class`).
     ///
@@ -90,5 +124,17 @@ impl Disks {
             }
         }
         Ok(disks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_named_as_the_kernel_names_them() {
+        assert_eq!(partition_name("vda".into(), 0), "vda");
+        assert_eq!(partition_name("vda".into(), 1), "vda1");
+        assert_eq!(partition_name("nvme0n1".into(), 2), "nvme0n1p2");
     }
 }

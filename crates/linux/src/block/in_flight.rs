@@ -1,12 +1,11 @@
 //! Requests that a disk is busy with (block/blk-mq-tag.c, block/genhd.c).
 
 use kdive_base::VirtAddr;
-use kdive_target::walk::{XArrayLayout, xarray};
-use kdive_target::{Field, Kernel, Lacks, Load, Loader};
+use kdive_target::{Field, Kernel, Load, Loader};
 use rustc_hash::FxHashSet;
 
 use super::disk::Disk;
-use crate::sbitmap::SbitmapQueue;
+use super::queue::{HardwareQueue, Queue, Tags};
 
 /// Requests that a driver has and did not complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,28 +14,6 @@ pub struct InFlight {
     pub reads: u64,
     /// Those that write.
     pub writes: u64,
-}
-
-#[derive(Load)]
-#[load(type = "request_queue")]
-struct Queue {
-    mq_ops: Field<VirtAddr>,
-    nr_hw_queues: Field<u32>,
-    /// `struct blk_mq_hw_ctx *[]` (to 5.19, and again since 6.18).
-    queue_hw_ctx: Field<VirtAddr>,
-}
-
-#[derive(Load)]
-#[load(type = "blk_mq_hw_ctx")]
-struct HardwareQueue {
-    tags: Field<VirtAddr>,
-}
-
-#[derive(Load)]
-#[load(type = "blk_mq_tags")]
-struct Tags {
-    rqs: Field<VirtAddr>,
-    nr_reserved_tags: Field<u32>,
 }
 
 #[derive(Load)]
@@ -51,8 +28,6 @@ struct Request {
 const IN_FLIGHT: u32 = 1;
 /// `op_is_write`: writes have odd numbers.
 const WRITES: u32 = 1;
-/// More hardware queues than processors are none.
-const MOST_QUEUES: u32 = 1 << 16;
 
 /// What a disk is busy with.
 ///
@@ -62,13 +37,13 @@ pub fn in_flight(kernel: &Kernel, disk: &Disk) -> Field<InFlight> {
     let at = disk.queue.clone()?;
     let queue: Queue = kernel.load(at);
     // A driver without requests (zram, device-mapper) has no such operations, and counts for itself.
-    if queue.mq_ops.as_ref().is_ok_and(|operations| operations.is_null()) {
+    if queue.has_no_requests() {
         return counted(kernel, disk);
     }
     let mut count = InFlight::default();
     let mut seen = FxHashSet::default();
     let requests = kernel.loader::<Request>();
-    for hardware in hardware_queues(kernel, at, &queue)? {
+    for hardware in queue.hardware_queues(kernel)? {
         // Hardware queues may share their tags.
         let tags = kernel.load::<HardwareQueue>(hardware).tags?;
         if !tags.is_null() && seen.insert(tags) {
@@ -76,22 +51,6 @@ pub fn in_flight(kernel: &Kernel, disk: &Disk) -> Field<InFlight> {
         }
     }
     Ok(count)
-}
-
-fn hardware_queues(kernel: &Kernel, at: VirtAddr, queue: &Queue) -> Field<Vec<VirtAddr>> {
-    let memory = kernel.memory();
-    if let Ok(table) = kernel.offset_of("request_queue", "hctx_table") {
-        let layout = XArrayLayout::find(kernel)?;
-        let head = layout.head(memory, at.add(table))?;
-        let entries = xarray(memory, layout, head);
-        return entries.map(|found| Ok(VirtAddr(found?.entry))).collect();
-    }
-    let (array, count) = (queue.queue_hw_ctx.clone()?, queue.nr_hw_queues.clone()?);
-    if count > MOST_QUEUES {
-        return Err(Lacks::implausible(format_args!("{count} hardware queues")));
-    }
-    let queue = |index: u32| Ok(memory.pointer(array.add(u64::from(index).wrapping_mul(8)))?);
-    (0..count).map(queue).collect()
 }
 
 /// Counts the requests of a queue among those that have tags.
@@ -104,35 +63,20 @@ fn add_tags(
 ) -> Field<()> {
     let memory = kernel.memory();
     let tags: Tags = kernel.load(at);
-    let (array, reserved) = (tags.rqs?, tags.nr_reserved_tags?);
-    for (member, first) in [("breserved_tags", 0), ("bitmap_tags", reserved)] {
-        for number in busy(kernel, at, member)? {
-            let tag = u64::from(first).saturating_add(number.into());
-            let request = memory.pointer(array.add(tag.wrapping_mul(8)))?;
-            if request.is_null() {
-                continue;
-            }
-            let request = requests.load(request);
-            if request.q? != queue || request.state? != IN_FLIGHT {
-                continue;
-            }
-            let kind = if request.cmd_flags? & WRITES == 0 { &mut count.reads } else { &mut count.writes };
-            *kind = kind.saturating_add(1);
+    let array = tags.requests.clone()?;
+    for tag in tags.taken(kernel)? {
+        let request = memory.pointer(array.add(u64::from(tag).wrapping_mul(8)))?;
+        if request.is_null() {
+            continue;
         }
+        let request = requests.load(request);
+        if request.q? != queue || request.state? != IN_FLIGHT {
+            continue;
+        }
+        let kind = if request.cmd_flags? & WRITES == 0 { &mut count.reads } else { &mut count.writes };
+        *kind = kind.saturating_add(1);
     }
     Ok(())
-}
-
-/// The tags that are taken, of a bitmap inside `struct blk_mq_tags`; it pointed to them from 5.10 to 5.15.
-fn busy(kernel: &Kernel, tags: VirtAddr, member: &str) -> Field<Vec<u32>> {
-    let member = kernel.member("blk_mq_tags", &[member])?;
-    let at = tags.add(member.offset);
-    let at = if member.bytes == 8 { kernel.memory().pointer(at)? } else { at };
-    let mut numbers = Vec::new();
-    for word in SbitmapQueue::load(kernel, at).words? {
-        numbers.extend(word.numbers()?);
-    }
-    Ok(numbers)
 }
 
 /// What a disk without requests counts: `disk_stats.in_flight`, reads and writes, summed over all processors.

@@ -1,5 +1,7 @@
 //! Commands against situations that the lab built on purpose: they name what was built, and nothing on a system at rest.
 
+mod stuck;
+
 use serde_json::Value;
 
 use super::compare::{Faults, Known};
@@ -16,9 +18,14 @@ struct Situation {
 const AT_REST: &[&str] = &["idle", "load"];
 
 /// Commands that look for trouble and report none of it on a system at rest.
-const TROUBLE: &[&str] = &[];
+const TROUBLE: &[&str] = &["blk --older 1", "journal -w"];
 
-const SITUATIONS: &[Situation] = &[];
+const SITUATIONS: &[Situation] = &[
+    Situation { scenario: "stuck", command: "blk", judge: stuck::requests },
+    Situation { scenario: "stuck", command: "blk -m", judge: stuck::mappings },
+    Situation { scenario: "stuck", command: "blk -s", judge: stuck::scsi_commands },
+    Situation { scenario: "stuck", command: "journal", judge: stuck::journals },
+];
 
 /// Judges all commands that know a situation in this dump; `None` where none does. `run` gives a command's JSON.
 pub(super) fn judge(known: &Known<'_>, run: &dyn Fn(&str) -> Result<String, String>) -> Option<Faults> {
