@@ -143,4 +143,6 @@ void crash_deafcpu(void)
 	pr_info("crasher: deaf %d cpu 1\n", deaf->pid);
 	pr_info("crasher: calls %d cpu 0 unheard_function\n", caller->pid);
 	pr_info("crasher: overdue timer %px late_timer_function cpu 1\n", &late_timer);
+	// What comes after a module's start asks all CPUs too, and would be the first to wait.
+	msleep(60 * MSEC_PER_SEC);
 }

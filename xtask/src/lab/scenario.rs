@@ -154,7 +154,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "spinlock",
         about: "CPU 1 takes a spinlock twice, CPU 0 waits behind it, until the watchdog's timer",
-        frames: &["panic", "watchdog_timer_fn", "native_queued_spin_lock_slowpath|__pv_queued_spin_lock_slowpath", "spin_lock_again"],
+        frames: &[
+            "panic",
+            "watchdog_timer_fn",
+            "native_queued_spin_lock_slowpath|__pv_queued_spin_lock_slowpath",
+            "spin_lock_again",
+        ],
         ..BASE
     },
     Scenario {

@@ -191,6 +191,10 @@ const PLUMBING: &[&str] = &[
     "asm_*",
     "futex_*",
     "do_futex",
+    "__flush_work",
+    "flush_work",
+    "rcu_sync_enter",
+    "wait_for_vfork_done",
 ];
 
 fn is_like(pattern: &str, name: &str) -> bool {
@@ -202,7 +206,7 @@ fn is_like(pattern: &str, name: &str) -> bool {
 
 /// What the first waiting function of a stack waits for; names are the innermost first, as in the source.
 #[must_use]
-pub fn awaited<'n>(names: impl Iterator<Item = &'n str>) -> Option<(LockKind, Option<Mode>)> {
+pub(super) fn awaited<'n>(names: impl Iterator<Item = &'n str>) -> Option<(LockKind, Option<Mode>)> {
     let waits = |name: &'n str| WAITERS.iter().find(|(pattern, ..)| is_like(pattern, name));
     names.into_iter().find_map(waits).map(|(_, kind, mode)| (*kind, *mode))
 }
@@ -211,12 +215,13 @@ pub fn awaited<'n>(names: impl Iterator<Item = &'n str>) -> Option<(LockKind, Op
 #[must_use]
 pub fn is_plumbing(name: &str) -> bool {
     PLUMBING.iter().any(|pattern| is_like(pattern, name))
+        || rcu_flavour(name).is_some()
         || WAITERS.iter().any(|(pattern, ..)| is_like(pattern, name))
 }
 
 /// The flavour of RCU whose grace period a function waits for.
 #[must_use]
-pub fn rcu_flavour(name: &str) -> Option<&'static str> {
+pub(super) fn rcu_flavour(name: &str) -> Option<&'static str> {
     const FLAVOURS: [(&str, &str); 8] = [
         ("synchronize_rcu_tasks_rude*", "rcu_tasks_rude"),
         ("synchronize_rcu_tasks_trace*", "rcu_tasks_trace"),

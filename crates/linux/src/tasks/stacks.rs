@@ -1,8 +1,7 @@
 //! The kernel stacks of all tasks, unwound once and shared.
 
 use kdive_base::{Endian, VirtAddr};
-use kdive_target::symbols::Place;
-use kdive_target::{Field, Kernel};
+use kdive_target::{Field, Kernel, Lacks, Place};
 use rayon::prelude::*;
 
 use super::list::Tasks;
@@ -101,7 +100,7 @@ impl LiveWords {
         let stack = kernel.task_stack(task.stack.clone()?)?;
         if !stack.contains(low) {
             let what = format_args!("the stack pointer {low} lies outside of the stack");
-            return Err(kdive_target::Lacks::implausible(what));
+            return Err(Lacks::implausible(what));
         }
         let low = VirtAddr(low.0 & !7);
         let mut bytes = vec![0; stack.high.since(low) as usize];

@@ -1,5 +1,6 @@
 //! Commands against situations that the lab built on purpose: they name what was built, and nothing on a system at rest.
 
+mod locking;
 mod stuck;
 
 use serde_json::Value;
@@ -18,9 +19,15 @@ struct Situation {
 const AT_REST: &[&str] = &["idle", "load"];
 
 /// Commands that look for trouble and report none of it on a system at rest.
-const TROUBLE: &[&str] = &["blk --older 1", "journal -w"];
+const TROUBLE: &[&str] = &["locks", "hang", "blk --older 1", "journal -w"];
 
 const SITUATIONS: &[Situation] = &[
+    Situation { scenario: "deadlock", command: "locks", judge: locking::two_mutexes },
+    Situation { scenario: "deadlock", command: "hang", judge: locking::two_tasks },
+    Situation { scenario: "hung", command: "locks", judge: locking::locks },
+    Situation { scenario: "hung", command: "hang", judge: locking::hang },
+    Situation { scenario: "spinlock", command: "locks", judge: locking::locks },
+    Situation { scenario: "rcustall", command: "locks", judge: locking::locks },
     Situation { scenario: "stuck", command: "blk", judge: stuck::requests },
     Situation { scenario: "stuck", command: "blk -m", judge: stuck::mappings },
     Situation { scenario: "stuck", command: "blk -s", judge: stuck::scsi_commands },
