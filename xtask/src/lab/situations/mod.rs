@@ -1,6 +1,6 @@
 //! Commands against situations that the lab built on purpose: they name what was built, and nothing on a system at rest.
 
-mod locking;
+mod memory;
 mod stuck;
 
 use serde_json::Value;
@@ -19,15 +19,24 @@ struct Situation {
 const AT_REST: &[&str] = &["idle", "load"];
 
 /// Commands that look for trouble and report none of it on a system at rest.
-const TROUBLE: &[&str] = &["locks", "hang", "blk --older 1", "journal -w"];
+const TROUBLE: &[&str] = &["leaks", "cgroup -l", "oom -k", "blk --older 1", "journal -w"];
 
 const SITUATIONS: &[Situation] = &[
-    Situation { scenario: "deadlock", command: "locks", judge: locking::two_mutexes },
-    Situation { scenario: "deadlock", command: "hang", judge: locking::two_tasks },
-    Situation { scenario: "hung", command: "locks", judge: locking::locks },
-    Situation { scenario: "hung", command: "hang", judge: locking::hang },
-    Situation { scenario: "spinlock", command: "locks", judge: locking::locks },
-    Situation { scenario: "rcustall", command: "locks", judge: locking::locks },
+    Situation { scenario: "memory", command: "meminfo", judge: memory::account },
+    Situation { scenario: "memory", command: "slabtop -n 0", judge: memory::caches },
+    Situation { scenario: "memory", command: "cgroup", judge: memory::groups },
+    Situation { scenario: "memory", command: "oom -n 0", judge: memory::badness },
+    Situation { scenario: "memory", command: "leaks", judge: memory::lost_records },
+    Situation { scenario: "memory", command: "pagecache -n 0", judge: memory::files },
+    Situation {
+        scenario: "memory",
+        command: "pagecache -w /tmp/kdive-known-file /data/known",
+        judge: memory::written_out,
+    },
+    Situation { scenario: "memory", command: "owners -n 0", judge: memory::allocators },
+    Situation { scenario: "fragment", command: "frag", judge: memory::fragments },
+    Situation { scenario: "slableak", command: "slabtop", judge: memory::greedy_cache },
+    Situation { scenario: "slableak", command: "leaks", judge: memory::greedy_cache },
     Situation { scenario: "stuck", command: "blk", judge: stuck::requests },
     Situation { scenario: "stuck", command: "blk -m", judge: stuck::mappings },
     Situation { scenario: "stuck", command: "blk -s", judge: stuck::scsi_commands },

@@ -86,12 +86,12 @@ fn pid(part: &Value) -> u32 {
     number(part, "pid").and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0)
 }
 
-fn text<'v>(row: &'v Value, name: &str) -> &'v str {
+pub(super) fn text<'v>(row: &'v Value, name: &str) -> &'v str {
     row.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A number, or one in hexadecimal that is a string.
-fn number(row: &Value, name: &str) -> Option<u64> {
+pub(super) fn number(row: &Value, name: &str) -> Option<u64> {
     let value = row.get(name)?;
     value.as_u64().or_else(|| hexadecimal(value.as_str()?))
 }
@@ -106,7 +106,7 @@ fn word(line: &str, index: usize) -> Option<u64> {
 }
 
 /// Wrong, where it is further away than `band`.
-fn near(what: &str, found: Option<u64>, wanted: Option<u64>, band: u64) -> Option<String> {
+pub(super) fn near(what: &str, found: Option<u64>, wanted: Option<u64>, band: u64) -> Option<String> {
     let wanted = wanted?;
     match found {
         Some(found) if found.abs_diff(wanted) <= band => None,
