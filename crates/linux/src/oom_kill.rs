@@ -146,13 +146,9 @@ impl Scope {
 pub fn table(kernel: &Kernel, scope: &Scope) -> Table {
     let tasks = Tasks::find(kernel);
     let mut threads: FxHashMap<i32, Vec<&Task>> = FxHashMap::default();
-    let mut users: FxHashMap<VirtAddr, Vec<&Task>> = FxHashMap::default();
     for task in tasks.all().iter().filter(|task| !tasks.is_idle(task)) {
         if let Ok(tgid) = &task.tgid {
             threads.entry(*tgid).or_default().push(task);
-        }
-        if let Ok(mm) = &task.mm {
-            users.entry(*mm).or_default().push(task);
         }
     }
     let in_scope = |task: &Task| scope.members.as_ref().is_none_or(|members| members.contains(&task.at));
@@ -166,7 +162,7 @@ pub fn table(kernel: &Kernel, scope: &Scope) -> Table {
         .into_par_iter()
         .map(|leader| {
             let group = leader.tgid.as_ref().ok().and_then(|tgid| threads.get(tgid));
-            scorer.candidate(leader, group.map(Vec::as_slice).unwrap_or_default(), &users)
+            scorer.candidate(leader, group.map(Vec::as_slice).unwrap_or_default())
         })
         .collect();
     let (chosen, waiting_for) = choose(&scored);
@@ -203,12 +199,7 @@ impl<'k> Scorer<'k> {
     }
 
     /// The badness of a process, and whether it asked to be the first.
-    fn candidate(
-        &self,
-        leader: &Task,
-        threads: &[&Task],
-        users: &FxHashMap<VirtAddr, Vec<&Task>>,
-    ) -> (Candidate, bool) {
+    fn candidate(&self, leader: &Task, threads: &[&Task]) -> (Candidate, bool) {
         let signal = leader.signal.clone().map(|at| self.kernel.load::<Signal>(at));
         let adjustment = signal.clone().and_then(|signal| signal.oom_score_adj);
         let has_memory = |task: &Task| task.mm.as_ref().ok().copied().filter(|mm| !mm.is_null());
@@ -217,9 +208,9 @@ impl<'k> Scorer<'k> {
             [leader].into_iter().chain(threads.iter().copied()).find(|task| has_memory(task).is_some());
         let address = holder.and_then(has_memory);
         let mm = address.map(|at| self.loader.load(at));
-        let of = |at: VirtAddr| users.get(&at).map(Vec::as_slice).unwrap_or_default();
         let none = || Lacks::unavailable("the process has no memory");
-        let pages = mm.as_ref().map_or(Err(none()), |mm| self.loader.pages_by_kind(mm, of(mm.at)));
+        // As the OOM killer reads the counters: what single tasks have not added to them does not count.
+        let pages = mm.as_ref().map_or(Err(none()), |mm| self.loader.pages_by_kind(mm, &[]));
         let tables = mm.as_ref().map_or(Err(none()), |mm| mm.pgtables_bytes.clone());
         let badness = match self.spared(leader, holder, mm.as_ref(), &adjustment) {
             Ok(Some(spared)) => Ok(Err(spared)),

@@ -2,6 +2,7 @@
 //!
 //! Names of files are in [`path`](crate::path).
 
+pub mod cached;
 pub mod char_dev;
 mod file;
 mod inode;

@@ -9,9 +9,11 @@ pub mod aliases;
 mod cache;
 mod frames;
 mod kfence;
+pub mod leaks;
 mod lists;
 mod scan;
 mod state;
+pub mod tracks;
 mod usage;
 
 use std::sync::{Arc, RwLock};

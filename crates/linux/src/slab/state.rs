@@ -136,6 +136,12 @@ impl FreeObjects {
         Ok(Self { links, cpus, sheaves })
     }
 
+    /// Where a free object holds the link to the next, in bytes.
+    #[must_use]
+    pub fn link_offset(&self) -> usize {
+        usize::try_from(self.links.offset).unwrap_or(usize::MAX)
+    }
+
     /// How many objects of a slab are on a processor's own list.
     ///
     /// # Errors
