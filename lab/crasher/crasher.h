@@ -57,6 +57,14 @@ void crash_softlockup(void);
 void crash_hardlockup(void);
 void crash_deadlock(void);
 
+/* hung.c: tasks that wait for ever, a work item that never ends. */
+void crash_hung(void);
+
+/* spins.c: CPUs that do not come on. */
+void crash_spinlock(void);
+void crash_rcustall(void);
+void crash_deafcpu(void);
+
 /* contexts.c: a panic from an interrupt, a softirq, both nested, another CPU's interrupt, an NMI. */
 void crash_hardirq(void);
 void crash_softirq(void);

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // trigger SCENARIO: writes the truth, then breaks the kernel. One process, so that nothing changes in between.
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,6 +26,39 @@ static int insert_module(const char *scenario)
 	return 0;
 }
 
+static void write_file(const char *path, const char *text)
+{
+	int file = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (file < 0 || write(file, text, strlen(text)) < 0)
+		perror(path);
+	close(file);
+}
+
+// What must not end the guest before its time: a system that hangs stays as it is, to be looked at from outside.
+static void keep_alive(void)
+{
+	write_file("/proc/sys/kernel/hung_task_panic", "0");
+	write_file("/proc/sys/kernel/softlockup_panic", "0");
+	write_file("/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout", "5");
+}
+
+// A futex with priority inheritance that this process holds and a child wants.
+static void hold_futex(void)
+{
+	int *word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int child;
+
+	syscall(SYS_futex, word, FUTEX_LOCK_PI, 0, NULL, NULL, 0);
+	child = fork();
+	if (child == 0) {
+		prctl(PR_SET_NAME, "futex_waiter");
+		syscall(SYS_futex, word, FUTEX_LOCK_PI, 0, NULL, NULL, 0);
+		_exit(1);
+	}
+	printf("crasher: holds %d futex %p\ncrasher: wants %d futex %p\n", getpid(), (void *)word, child, (void *)word);
+}
+
 static int press_sysrq_c(void)
 {
 	int file = open("/proc/sysrq-trigger", O_WRONLY);
@@ -33,7 +69,7 @@ static int press_sysrq_c(void)
 int main(int argc, char **argv)
 {
 	const char *scenario = argc > 1 ? argv[1] : "idle";
-	int inserted = 0;
+	int inserted = 0, hangs = !strcmp(scenario, "hung"), stalls = !strcmp(scenario, "rcustall");
 
 	// There, what the module does is part of what is written down.
 	if (!strcmp(scenario, "rich"))
@@ -44,8 +80,14 @@ int main(int argc, char **argv)
 	if (!strcmp(scenario, "sysrq") || !strcmp(scenario, "big") || !strcmp(scenario, "rich") ||
 	    !strcmp(scenario, "stuck"))
 		return press_sysrq_c();
+	if (hangs || stalls)
+		keep_alive();
 	if (!inserted && strcmp(scenario, "idle") && insert_module(scenario))
 		return 1;
+	if (hangs)
+		hold_futex();
+	if (hangs || stalls)
+		sleep(hangs ? 6 : 15);
 	if (!strcmp(scenario, "bpf"))
 		run_bpf_filter();
 	puts("LAB-LOADED");

@@ -118,6 +118,7 @@ impl fmt::Display for Ago {
 }
 
 /// How long something has lasted, in nanoseconds, to two figures: `12 ms`, `3.4 s`, `5m03s`, `2h05m`, `3d04h`.
+#[derive(Clone, Copy)]
 pub(crate) struct Age(pub(crate) u64);
 
 impl fmt::Display for Age {

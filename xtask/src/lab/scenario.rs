@@ -145,6 +145,35 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         frames: &["panic", "watchdog", "kthread", "ret_from_fork"],
         ..BASE
     },
+    Scenario {
+        name: "hung",
+        about: "a task waits for ever for each kind of lock, some in circles; a work item never ends",
+        end: End::Alive,
+        ..BASE
+    },
+    Scenario {
+        name: "spinlock",
+        about: "CPU 1 takes a spinlock twice, CPU 0 waits behind it, until the watchdog's timer",
+        frames: &[
+            "panic",
+            "watchdog_timer_fn",
+            "native_queued_spin_lock_slowpath|__pv_queued_spin_lock_slowpath",
+            "spin_lock_again",
+        ],
+        ..BASE
+    },
+    Scenario {
+        name: "rcustall",
+        about: "CPU 1 spins as a reader of RCU; a task waits for the grace period",
+        end: End::Alive,
+        ..BASE
+    },
+    Scenario {
+        name: "deafcpu",
+        about: "CPU 1 spins with interrupts off; CPU 0 calls it and waits, until the watchdog's timer",
+        frames: &["panic", "watchdog_timer_fn", "smp_call_function_single", "call_deaf_cpu"],
+        ..BASE
+    },
     Scenario { name: "ascii", about: "text over a page of slab objects", end: End::Either, ..BASE },
     Scenario { name: "oom", about: "every free page taken, owned by nobody", end: End::Either, ..BASE },
     Scenario { name: "slableak", about: "every free page taken by one slab cache", end: End::Either, ..BASE },

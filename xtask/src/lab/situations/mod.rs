@@ -1,5 +1,6 @@
 //! Commands against situations that the lab built on purpose: they name what was built, and nothing on a system at rest.
 
+mod locking;
 mod memory;
 mod stuck;
 
@@ -19,9 +20,15 @@ struct Situation {
 const AT_REST: &[&str] = &["idle", "load"];
 
 /// Commands that look for trouble and report none of it on a system at rest.
-const TROUBLE: &[&str] = &["leaks", "cgroup -l", "oom -k", "blk --older 1", "journal -w"];
+const TROUBLE: &[&str] = &["locks", "hang", "blk --older 1", "journal -w", "leaks", "cgroup -l", "oom -k"];
 
 const SITUATIONS: &[Situation] = &[
+    Situation { scenario: "deadlock", command: "locks", judge: locking::two_mutexes },
+    Situation { scenario: "deadlock", command: "hang", judge: locking::two_tasks },
+    Situation { scenario: "hung", command: "locks", judge: locking::locks },
+    Situation { scenario: "hung", command: "hang", judge: locking::hang },
+    Situation { scenario: "spinlock", command: "locks", judge: locking::locks },
+    Situation { scenario: "rcustall", command: "locks", judge: locking::locks },
     Situation { scenario: "memory", command: "meminfo", judge: memory::account },
     Situation { scenario: "memory", command: "slabtop -n 0", judge: memory::caches },
     Situation { scenario: "memory", command: "cgroup", judge: memory::groups },
