@@ -60,6 +60,7 @@ mod owners;
 mod pagecache;
 mod print;
 mod ps;
+mod rcu;
 mod rd;
 mod refs;
 mod render;
@@ -90,6 +91,7 @@ mod waitq;
 mod whatis;
 mod where_cmd;
 mod words;
+mod wq;
 mod wr;
 mod x;
 

@@ -17,6 +17,8 @@ pub static COMMANDS: &[&Command] = &[
     &crate::stacks::STACKS,
     &crate::locks::LOCKS,
     &crate::hang::HANG,
+    &crate::wq::WQ,
+    &crate::rcu::RCU,
     &crate::cgroup::CGROUP,
     &crate::timer::TIMER,
     &crate::ipcs::IPCS,

@@ -30,6 +30,7 @@ pub mod pages;
 pub mod path;
 pub mod pci;
 pub mod percpu_counter;
+pub mod rcu;
 pub mod resource;
 pub mod sbitmap;
 pub mod sched;

@@ -25,6 +25,10 @@ pub enum Evidence {
     TookIt,
     /// It runs the work item that is waited for.
     Worker,
+    /// The processor that runs it has let no grace period pass, which a reader would explain.
+    HoldsOut,
+    /// It was preempted in a reader that began before the grace period.
+    Reader,
     /// It is the child that borrowed the waiting task's memory.
     VforkChild,
 }
@@ -33,7 +37,7 @@ impl Evidence {
     /// Whether it alone is proof.
     #[must_use]
     pub fn is_proof(self) -> bool {
-        matches!(self, Self::Owner | Self::Worker | Self::VforkChild)
+        matches!(self, Self::Owner | Self::Worker | Self::VforkChild | Self::Reader)
     }
 
     /// In words, behind the name of the task.
@@ -46,6 +50,8 @@ impl Evidence {
             Self::OnStack => "the lock's address is on its stack",
             Self::TookIt => "a function on its stack took it",
             Self::Worker => "runs the work",
+            Self::HoldsOut => "its CPU holds out the grace period",
+            Self::Reader => "preempted in a reader",
             Self::VforkChild => "the child",
         }
     }

@@ -27,6 +27,7 @@ pub use scan::Found;
 use scan::{Awaited, Scan};
 pub use spin::{LockWord, Spin};
 
+use crate::rcu::Rcu;
 use crate::tasks::{Call, Stacks, State, Task, TaskName, Tasks};
 use crate::workqueue;
 
@@ -216,6 +217,7 @@ fn find(kernel: &Kernel) -> Locks {
     }
     add_holders(kernel, &tasks, &mut waits);
     name_works(kernel, &mut waits);
+    add_readers(kernel, &tasks, &mut waits);
     waits.extend(spin::find(kernel, &tasks).iter().map(|spin| spin.wait(&tasks)));
     let mut namer = Namer::new(kernel, &tasks);
     for wait in &mut waits {
@@ -307,6 +309,29 @@ fn special(kernel: &Kernel, tasks: &Tasks, wait: &mut Wait) {
     for child in child {
         wait.kind = LockKind::Vfork;
         wait.holders.push(Holder::new(child, vec![Evidence::VforkChild]));
+    }
+}
+
+/// Who holds out the grace period that tasks wait for; processors that idle do so for no longer than the kernel asks them.
+fn add_readers(kernel: &Kernel, tasks: &Tasks, waits: &mut [Wait]) {
+    let waits_for = |wait: &&mut Wait| {
+        wait.kind == LockKind::Rcu
+            && wait.name.as_deref().is_some_and(|name| matches!(name, "rcu" | "rcu (expedited)"))
+    };
+    let mut waits = waits.iter_mut().filter(waits_for).peekable();
+    if waits.peek().is_none() {
+        return;
+    }
+    let Ok(rcu) = Rcu::find(kernel) else { return };
+    let is_idle = |task: &TaskName| tasks.at(task.task).is_some_and(|task| tasks.is_idle(task));
+    for wait in waits {
+        let expedited = wait.name.as_deref() == Some("rcu (expedited)");
+        let holdouts = rcu.period.holdouts.iter().filter(|holdout| holdout.expedited == expedited);
+        wait.holders.extend(holdouts.filter_map(|holdout| {
+            let task = holdout.task.clone().filter(|task| !is_idle(task))?;
+            let evidence = if holdout.cpu.is_some() { Evidence::HoldsOut } else { Evidence::Reader };
+            Some(Holder::new(task, vec![evidence]))
+        }));
     }
 }
 

@@ -12,6 +12,13 @@ pub fn jiffies(kernel: &Kernel) -> Field<u64> {
     Ok(kernel.memory().u64(kernel.any_symbol(&["jiffies_64", "jiffies"])?)?)
 }
 
+/// A number of ticks in nanoseconds.
+pub fn jiffies_to_ns(kernel: &Kernel, ticks: u64) -> Field<u64> {
+    let rate = crate::system::ticks_per_second(kernel)?;
+    let nanos = u128::from(ticks).saturating_mul(1_000_000_000) / u128::from(rate.max(1));
+    Ok(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
 /// How many elements of `element` a per-CPU variable has, as its type tells; as the next variable tells, where the kernel
 /// does not describe this one (BTF of 5.10).
 fn elements(kernel: &Kernel, variable: &str, element: &str) -> Field<u64> {

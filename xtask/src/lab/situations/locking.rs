@@ -120,12 +120,12 @@ pub(super) fn hang(known: &Known<'_>, rows: &[Value]) -> Faults {
     faults
 }
 
-/// The line `crasher: abba_one and abba_two deadlock on LOCK LOCK`.
+/// The line `crasher: abba_one and abba_two deadlock on LOCK and LOCK`.
 fn abba<'a>(known: &Known<'a>) -> Option<[&'a str; 4]> {
     let (before, locks) = known.console.lines().find_map(|line| line.split_once(" deadlock on "))?;
     let (_, names) = before.split_once("crasher: ")?;
     let (one, two) = names.split_once(" and ")?;
-    let mut locks = locks.split_whitespace();
+    let mut locks = locks.split_whitespace().filter(|word| *word != "and");
     Some([one, two, locks.next()?, locks.next()?])
 }
 

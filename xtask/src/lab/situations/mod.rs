@@ -2,6 +2,7 @@
 
 mod locking;
 mod memory;
+mod stalls;
 mod stuck;
 
 use serde_json::Value;
@@ -44,6 +45,8 @@ const SITUATIONS: &[Situation] = &[
     Situation { scenario: "fragment", command: "frag", judge: memory::fragments },
     Situation { scenario: "slableak", command: "slabtop", judge: memory::greedy_cache },
     Situation { scenario: "slableak", command: "leaks", judge: memory::greedy_cache },
+    Situation { scenario: "hung", command: "wq", judge: stalls::works },
+    Situation { scenario: "rcustall", command: "rcu", judge: stalls::grace_period },
     Situation { scenario: "stuck", command: "blk", judge: stuck::requests },
     Situation { scenario: "stuck", command: "blk -m", judge: stuck::mappings },
     Situation { scenario: "stuck", command: "blk -s", judge: stuck::scsi_commands },
