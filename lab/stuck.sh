@@ -2,7 +2,7 @@
 # Read by init in the scenario `stuck`, before the program `stuck`.
 echo 0 >/proc/sys/kernel/hung_task_timeout_secs
 modprobe scsi_debug delay=0 num_tgts=2 dev_size_mb=8
-for module in sd_mod loop dm-mod dm-multipath dm-round-robin dummy veth sch_netem nf_tables nft_ct; do modprobe $module; done
+for module in nvme sd_mod loop dm-mod dm-multipath dm-round-robin dummy veth sch_netem nf_tables nft_ct; do modprobe $module; done
 ip link add lossy type veth; ip addr add 10.1.0.1/24 dev lossy; ip link set lossy up    # its peer is veth0
 busybox unshare -n sleep 100000 & peer=$!
 sleep 1; ip link set veth0 netns $peer

@@ -46,14 +46,16 @@ static void mapper_write(void) { stuck_io("/dev/mapper/held", "dm-0", 1024, BLOC
 static void scsi_read(void) { stuck_io("/dev/sda", "sda", 320, BLOCK, 0, O_DIRECT); }
 static void path_read(void) { stuck_io("/dev/mapper/paths", "dm-1", 512, BLOCK, 0, O_DIRECT); }
 
+static void nvme_read(void) { stuck_io("/dev/nvme0n1", "nvme0n1", 640, BLOCK, 0, O_DIRECT); }
+
 // The disk is throttled: what comes behind this waits for a minute.
-static void use_up_allowance(void)
+static void use_up_allowance(const char *path)
 {
-	int file = check(open("/dev/vdd", O_RDONLY | O_DIRECT), "/dev/vdd"), bytes = 1 << 19;
+	int file = check(open(path, O_RDONLY | O_DIRECT), path), bytes = 1 << 19;
 	void *memory;
 
 	if (file >= 0 && !posix_memalign(&memory, BLOCK, bytes))
-		check(pread(file, memory, bytes, 32 << 20), "/dev/vdd");
+		check(pread(file, memory, bytes, 32 << 20), path);
 	close(file);
 }
 
@@ -79,7 +81,9 @@ void stuck_block(void)
 		write_text("/sys/bus/pseudo/drivers/scsi_debug/delay", "100000");
 		spawn("stuck-scsi", scsi_read);
 	}
-	use_up_allowance();
+	use_up_allowance("/dev/nvme0n1");
+	spawn("stuck-nvme", nvme_read);
+	use_up_allowance("/dev/vdd");
 	spawn("stuck-read", slow_read);
 	spawn("stuck-write", slow_write);
 	spawn("stuck-buffered", slow_buffered);

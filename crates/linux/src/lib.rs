@@ -24,6 +24,7 @@ pub mod memory_block;
 pub mod mm;
 pub mod mmzone;
 pub mod net;
+pub mod nvme;
 pub mod oom_kill;
 pub mod page_alloc;
 pub mod pages;

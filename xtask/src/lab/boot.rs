@@ -267,7 +267,9 @@ impl Boot {
         run::output(run::command("truncate", ["-s", SWAP_DISK]).arg(&swap))?;
         run::output(run::command("mkswap", ["-q"]).arg(&swap))?;
         if self.scenario.more_disks {
-            run::output(run::command("truncate", ["-s", MORE_DISK]).arg(scratch.join("slow.img")))?;
+            for slow in ["slow.img", "nvme.img"] {
+                run::output(run::command("truncate", ["-s", MORE_DISK]).arg(scratch.join(slow)))?;
+            }
             make_ext4(&scratch.join("more.img"), MORE_DISK, None)?;
         }
         Ok(())
@@ -335,6 +337,9 @@ impl Boot {
                 &format!("{},throttling.bps-total={SLOW_BYTES_PER_SECOND}", drive("slow.img")),
             ]);
             qemu.args(["-drive", &drive("more.img")]);
+            let nvme = format!("file={},if=none,id=nvme,format=raw", scratch.join("nvme.img").display());
+            qemu.args(["-drive", &format!("{nvme},throttling.bps-total={SLOW_BYTES_PER_SECOND}")]);
+            qemu.args(["-device", "nvme,drive=nvme,serial=slow"]);
         }
         qemu.stdout(Stdio::null()).stderr(File::create(scratch.join("qemu.err"))?);
         Ok(qemu)

@@ -51,6 +51,7 @@ const MODULES: &[&str] = &[
     "overlay",
     "lzo_rle",
     "scsi_debug",
+    "nvme",
     "sd_mod",
     "dm_multipath",
     "dm_round_robin",

@@ -28,7 +28,7 @@ pub(crate) struct Scenario {
     pub(crate) memory: u32,
     /// Seconds to wait for the end.
     pub(crate) patience: u32,
-    /// Two more disks: one that moves a few kilobytes a second, one with a file system.
+    /// More disks: one of virtio and one of NVMe that move a few kilobytes a second, and one with a file system.
     pub(crate) more_disks: bool,
 }
 

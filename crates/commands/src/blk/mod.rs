@@ -2,6 +2,7 @@
 
 mod loops;
 mod mapper;
+mod nvme;
 mod pending;
 mod queues;
 mod scsi;
@@ -27,6 +28,7 @@ pub(crate) static BLK: Command = Command {
         Opt::flag("-q", "the state of each queue: frozen, quiesced, stopped, its scheduler, its limits"),
         Opt::flag("-m", "device mapper: devices, their state and tables, the paths of multipath devices"),
         Opt::flag("-s", "SCSI: hosts and their error handling, devices, commands"),
+        Opt::flag("-n", "NVMe: controllers, their state and queues"),
         Opt::flag("-v", "virtio: rings, and how much of them the hypervisor has not answered"),
         Opt::flag("-l", "loop devices and their files"),
     ],
@@ -35,12 +37,13 @@ pub(crate) static BLK: Command = Command {
 };
 
 fn blk(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
-    let views = ["-q", "-m", "-s", "-v", "-l"];
+    let views = ["-q", "-m", "-s", "-n", "-v", "-l"];
     if let [one, other, ..] = views.into_iter().filter(|view| args.has(view)).collect::<Vec<_>>()[..] {
         return Err(UsageError::new("blk", format!("{one} and {other} are two views: ask for one")).into());
     }
     match () {
         () if args.has("-s") => scsi::show(cx, out),
+        () if args.has("-n") => nvme::show(cx, out),
         () if args.has("-v") => virtio::show(cx, out),
         () => {
             let disks = disks(cx, &args.operands)?;
