@@ -1,6 +1,7 @@
-//! `bpf`: the BPF programs and maps, and the programs' code.
+//! `bpf`: the BPF programs and maps, the programs' code, and what they are attached to.
 
 mod code;
+mod link;
 mod map;
 mod program;
 
@@ -25,6 +26,7 @@ pub(crate) static BPF: Command = Command {
         Opt::flag("-P", "all programs, in full"),
         Opt::value("-m", "ID", "the map with this id, in full"),
         Opt::flag("-M", "all maps, in full"),
+        Opt::flag("-L", "links: which programs are attached to what"),
         Opt::flag("-t", "with -p or -P: the program's instructions after verification"),
         Opt::flag("-T", "the same, and the bytes of each"),
         Opt::flag("-j", "with -p or -P: the compiled code of the program and of its subprograms"),
@@ -65,6 +67,9 @@ impl Wanted {
 fn bpf(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     if let Some(word) = args.operands.first() {
         return Err(UsageError::new("bpf", format!("invalid argument: {word}")).into());
+    }
+    if args.has("-L") {
+        return link::show(cx, out);
     }
     let programs = Wanted::of(args, "-p", "-P", "program")?;
     let maps = Wanted::of(args, "-m", "-M", "map")?;

@@ -1,6 +1,7 @@
-//! BPF programs and maps (`kernel/bpf/syscall.c`, `include/linux/bpf.h`).
+//! BPF programs, maps and links (`kernel/bpf/syscall.c`, `include/linux/bpf.h`).
 
 mod bytecode;
+mod links;
 mod maps;
 mod programs;
 
@@ -11,6 +12,7 @@ use kdive_target::{Field, Kernel, Lacks, Load};
 use serde::Serialize;
 
 pub use bytecode::{Bytecode, Instruction};
+pub use links::{Link, LinkLoader, Target};
 pub use maps::{Map, MapLoader};
 pub use programs::{Compiled, Program, ProgramLoader};
 
@@ -38,6 +40,14 @@ impl Ids {
     /// As for programs.
     pub fn of_maps(kernel: &Kernel) -> Field<Self> {
         Self::find(kernel, "map_idr")
+    }
+
+    /// The links (`link_idr`).
+    ///
+    /// # Errors
+    /// This kernel has none (before 5.8), or no symbols.
+    pub fn of_links(kernel: &Kernel) -> Field<Self> {
+        Self::find(kernel, "link_idr")
     }
 
     fn find(kernel: &Kernel, symbol: &str) -> Field<Self> {
