@@ -5,6 +5,7 @@ mod conntrack;
 mod device;
 mod namespace;
 mod neighbour;
+pub mod nft;
 mod qdisc;
 mod route;
 mod socket;
@@ -13,7 +14,7 @@ mod tcp;
 
 pub use conntrack::{Connection, Tuple, connections as tracked, is_there as tracks};
 pub use device::{IpAddress, NetDevice, addresses, devices};
-pub use namespace::{initial, namespaces, of_proxy};
+pub use namespace::{initial, namespaces, number, of_proxy};
 pub use neighbour::{Neighbour, NeighbourTable, Neighbours, State as NeighbourState};
 pub use qdisc::{DeviceQueue, Discipline, Sender, Softnet};
 pub use route::{Hop, Route, Routes, kind_name as route_kind, protocol_name as route_protocol};

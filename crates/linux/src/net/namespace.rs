@@ -37,3 +37,18 @@ pub fn namespaces(kernel: &Kernel) -> Field<impl Iterator<Item = Field<VirtAddr>
     let head = kernel.symbol("net_namespace_list")?;
     Ok(walk::list(kernel.memory(), head).map(move |at| Ok(at?.sub(link))))
 }
+
+#[derive(Load)]
+#[load(type = "net")]
+struct Number {
+    #[load(any("ns.inum"))]
+    number: Field<u32>,
+}
+
+/// The number of a namespace (`struct net`), as `/proc/PID/ns/net` shows it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn number(kernel: &Kernel, net: VirtAddr) -> Field<u32> {
+    kernel.load::<Number>(net).number
+}

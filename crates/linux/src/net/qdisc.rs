@@ -290,9 +290,11 @@ pub struct Softnet {
     pub at: VirtAddr,
     /// Packets that it took, ever.
     pub processed: Field<u32>,
-    /// Packets that it had no room for, ever.
-    #[load(any("dropped.counter", "dropped"))]
-    pub dropped: Field<u32>,
+    #[load(any("dropped.counter", "dropped", "drop_counters.drops0.counter"))]
+    dropped: Field<u32>,
+    /// The other half of the drops, for processors of odd nodes (6.18).
+    #[load(any("drop_counters.drops1.counter"))]
+    dropped_too: Field<u32>,
     /// How often its time was up before all packets were.
     pub time_squeeze: Field<u32>,
     /// How often another processor gave it packets.
@@ -313,6 +315,14 @@ impl Softnet {
     /// The processor has none.
     pub fn of(kernel: &Kernel, cpu: u32) -> Field<Self> {
         Ok(kernel.load(kernel.per_cpu("softnet_data", cpu)?))
+    }
+
+    /// Packets that it had no room for, ever.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn dropped(&self) -> Field<u32> {
+        Ok(self.dropped.clone()?.saturating_add(self.dropped_too.clone().unwrap_or(0)))
     }
 
     /// The pollers (`struct napi_struct`) that wait for this processor.

@@ -4,6 +4,7 @@ mod locking;
 mod memory;
 mod stalls;
 mod stuck;
+mod stuck_net;
 
 use serde_json::Value;
 
@@ -21,7 +22,8 @@ struct Situation {
 const AT_REST: &[&str] = &["idle", "load"];
 
 /// Commands that look for trouble and report none of it on a system at rest.
-const TROUBLE: &[&str] = &["locks", "hang", "blk --older 1", "journal -w", "leaks", "cgroup -l", "oom -k"];
+const TROUBLE: &[&str] =
+    &["locks", "hang", "blk --older 1", "journal -w", "tcp -r", "qdisc -w", "leaks", "cgroup -l", "oom -k"];
 
 const SITUATIONS: &[Situation] = &[
     Situation { scenario: "deadlock", command: "locks", judge: locking::two_mutexes },
@@ -50,7 +52,16 @@ const SITUATIONS: &[Situation] = &[
     Situation { scenario: "stuck", command: "blk", judge: stuck::requests },
     Situation { scenario: "stuck", command: "blk -m", judge: stuck::mappings },
     Situation { scenario: "stuck", command: "blk -s", judge: stuck::scsi_commands },
+    Situation { scenario: "stuck", command: "blk -n", judge: stuck::controllers },
+    Situation { scenario: "stuck", command: "blk -v", judge: stuck::rings },
     Situation { scenario: "stuck", command: "journal", judge: stuck::journals },
+    Situation { scenario: "stuck", command: "tcp", judge: stuck_net::connections },
+    Situation { scenario: "stuck", command: "route -4", judge: stuck_net::routes_v4 },
+    Situation { scenario: "stuck", command: "route -6 -a", judge: stuck_net::routes_v6 },
+    Situation { scenario: "stuck", command: "qdisc", judge: stuck_net::disciplines },
+    Situation { scenario: "stuck", command: "qdisc -b", judge: stuck_net::backlogs },
+    Situation { scenario: "stuck", command: "conntrack", judge: stuck_net::tracked },
+    Situation { scenario: "stuck", command: "nft", judge: stuck_net::filters },
 ];
 
 /// Judges all commands that know a situation in this dump; `None` where none does. `run` gives a command's JSON.

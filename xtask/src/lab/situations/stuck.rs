@@ -11,7 +11,7 @@ const SLACK: f64 = 3.0;
 const EARLY: f64 = 0.5;
 
 /// The lines of one kind, in words.
-fn facts<'k>(known: &Known<'k>, kind: &str) -> Vec<Vec<&'k str>> {
+pub(super) fn facts<'k>(known: &Known<'k>, kind: &str) -> Vec<Vec<&'k str>> {
     let lines = known.truth.lines("stuck").iter().map(|line| line.split_whitespace().collect::<Vec<_>>());
     lines
         .filter(|words| words.first() == Some(&kind))
@@ -30,15 +30,15 @@ fn age(known: &Known<'_>, found: Option<u64>, began: &str) -> Option<String> {
     }
 }
 
-fn number(row: &Value, key: &str) -> Option<u64> {
+pub(super) fn number(row: &Value, key: &str) -> Option<u64> {
     row.get(key).and_then(Value::as_u64)
 }
 
-fn text<'v>(row: &'v Value, key: &str) -> Option<&'v str> {
+pub(super) fn text<'v>(row: &'v Value, key: &str) -> Option<&'v str> {
     row.get(key).and_then(Value::as_str)
 }
 
-fn items<'v>(row: &'v Value, key: &str) -> &'v [Value] {
+pub(super) fn items<'v>(row: &'v Value, key: &str) -> &'v [Value] {
     row.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
@@ -46,7 +46,7 @@ fn items<'v>(row: &'v Value, key: &str) -> &'v [Value] {
 pub(super) fn requests(known: &Known<'_>, rows: &[Value]) -> Faults {
     let mut faults = Faults::new();
     let facts = facts(known, "io");
-    if facts.len() < 6 {
+    if facts.len() < 7 {
         faults.push(format!("the guest noted {} requests", facts.len()));
     }
     for fact in &facts {
@@ -139,6 +139,29 @@ pub(super) fn scsi_commands(known: &Known<'_>, rows: &[Value]) -> Faults {
         }
     }
     faults
+}
+
+/// The controller that is slow: alive, with queues that are in use.
+pub(super) fn controllers(_known: &Known<'_>, rows: &[Value]) -> Faults {
+    let is = |row: &&Value| {
+        text(row, "name") == Some("nvme0")
+            && text(row, "serial") == Some("slow")
+            && text(row, "state") == Some("live")
+            && text(row, "transport") == Some("pcie")
+            && items(row, "queues").len() > 1
+            && items(row, "queues")
+                .iter()
+                .all(|queue| queue.get("enabled").and_then(Value::as_bool) == Some(true))
+    };
+    let found = rows.iter().filter(is).count();
+    if found == 1 && rows.len() == 1 { Faults::new() } else { vec![format!("{rows:?} instead of nvme0")] }
+}
+
+/// The slow disk has been given three buffers, which the driver has not got back.
+pub(super) fn rings(_known: &Known<'_>, rows: &[Value]) -> Faults {
+    let block = rows.iter().filter(|row| text(row, "kind") == Some("block"));
+    let outstanding: usize = block.map(|row| items(row, "outstanding").len()).sum();
+    if outstanding == 3 { Faults::new() } else { vec![format!("{outstanding} requests outstanding, not 3")] }
 }
 
 /// `journal commits|holds PID DISK NANOSECONDS`.
