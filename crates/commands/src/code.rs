@@ -121,16 +121,6 @@ fn is_padding(found: &Instruction) -> bool {
     does_nothing || found.bytes == [0x66, 0x90]
 }
 
-/// The name of an address in code as gdb writes it between angle brackets: `vfs_read+4`.
-pub(crate) fn name(kernel: &Kernel, at: VirtAddr, radix: Radix) -> Option<String> {
-    let place = kernel.place(at)?;
-    Some(match (place.offset, radix) {
-        (0, _) => place.symbol.name.to_owned(),
-        (offset, Radix::Decimal) => format!("{}+{offset}", place.symbol.name),
-        (offset, Radix::Hexadecimal) => format!("{}+{offset:#x}", place.symbol.name),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

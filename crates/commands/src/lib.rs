@@ -88,6 +88,7 @@ mod sym;
 mod sys;
 mod task;
 mod tcp;
+mod text_check;
 mod timer;
 mod tree;
 mod variables;

@@ -71,6 +71,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::dis::DIS,
     #[cfg(feature = "disassemble")]
     &crate::dis::DISASSEMBLE,
+    &crate::text_check::TEXT_CHECK,
     &crate::x::X,
     &crate::gdb::GDB,
     &crate::rd::RD,

@@ -26,6 +26,11 @@ impl<T: fmt::Display> fmt::Display for Known<T> {
     }
 }
 
+/// Bytes in hexadecimal, with blanks between.
+pub(crate) fn hex_bytes(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
 /// What a command says of a task before it says more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct TaskLine {

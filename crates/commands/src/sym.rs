@@ -11,6 +11,7 @@ use crate::args::{Args, Opt, UsageError};
 use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
 use crate::operand;
+use crate::settings::Radix;
 use crate::sink::{Render, Sink, SinkExt};
 use crate::source_lines;
 
@@ -203,6 +204,16 @@ fn not_found(symbols: &Symbols, word: &str) -> CommandError {
         what: format!("sym: {word} is no symbol, and no address in the kernel or a module"),
         hint: Some(hint),
     }
+}
+
+/// The name of an address in code as gdb writes it between angle brackets: `vfs_read+4`.
+pub(crate) fn name(kernel: &Kernel, at: VirtAddr, radix: Radix) -> Option<String> {
+    let place = kernel.place(at)?;
+    Some(match (place.offset, radix) {
+        (0, _) => place.symbol.name.to_owned(),
+        (offset, Radix::Decimal) => format!("{}+{offset}", place.symbol.name),
+        (offset, Radix::Hexadecimal) => format!("{}+{offset:#x}", place.symbol.name),
+    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use kdive_target::{Field, Kernel, Lacks};
 use serde::Serialize;
 
 use crate::args::Args;
+use crate::settings::Radix;
+use crate::sym;
 
 /// How words are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +97,7 @@ impl<'k> Annotator<'k> {
         if !self.symbolic {
             return word;
         }
-        word.symbol = self.kernel.place(value).map(|place| match place.offset {
-            0 => place.symbol.name.to_owned(),
-            offset => format!("{}+{offset}", place.symbol.name),
-        });
+        word.symbol = sym::name(self.kernel, value, Radix::Decimal);
         if word.symbol.is_none() {
             word.cache = self.cache(value);
         }

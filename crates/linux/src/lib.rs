@@ -42,6 +42,7 @@ pub mod sparse;
 pub mod swap;
 pub mod system;
 pub mod tasks;
+pub mod text;
 pub mod time;
 pub mod virtio;
 pub mod vma;

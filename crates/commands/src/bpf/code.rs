@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::args::Args;
 use crate::command::CommandError;
 use crate::cx::Cx;
+use crate::render::hex_bytes;
 use crate::sink::{Render, Sink, SinkExt};
 
 /// An instruction after verification.
@@ -57,8 +58,7 @@ pub(super) fn translated(
     out.heading("\n")?;
     for found in (Bytecode { map: &map, helper: &helper, jited }).decode(&code) {
         cx.cancel.check()?;
-        let bytes: Vec<String> = found.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let row = Translated { number: found.number, text: found.text, bytes: bytes.join(" ") };
+        let row = Translated { number: found.number, text: found.text, bytes: hex_bytes(&found.bytes) };
         out.row(&row, &args.has("-T"))?;
     }
     Ok(())
@@ -113,6 +113,7 @@ mod jit {
     use crate::cx::Cx;
     use crate::settings::Radix;
     use crate::sink::{Render, Sink, SinkExt};
+    use crate::sym;
 
     /// An instruction of this machine.
     #[derive(Debug, Serialize)]
@@ -141,7 +142,7 @@ mod jit {
         // Jumps inside need no names: their targets are in sight.
         let name = |at: VirtAddr| match (function.at..end).contains(&at) {
             true => None,
-            false => code::name(&kernel, at, radix),
+            false => sym::name(&kernel, at, radix),
         };
         let mut instructions = Instructions::new(kernel.memory(), function.at, Syntax::Att);
         while instructions.at < end {

@@ -13,9 +13,11 @@ use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
 use crate::frame::selected_frame;
 use crate::operand;
+use crate::render::hex_bytes;
 use crate::settings::Radix;
 use crate::sink::{Render, Sink, SinkExt};
 use crate::source_lines;
+use crate::sym;
 
 /// gdb's view of code.
 pub(crate) static DISASSEMBLE: Command = Command {
@@ -76,8 +78,8 @@ fn disassemble(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), Comma
             address: found.address,
             symbol: place.map(|place| place.symbol.name.to_owned()),
             offset: place.map_or(0, |place| place.offset),
-            bytes: found.bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" "),
-            text: found.text(&|at| code::name(&kernel, at, Radix::Decimal)),
+            bytes: hex_bytes(&found.bytes),
+            text: found.text(&|at| sym::name(&kernel, at, Radix::Decimal)),
         };
         out.row(&row, &view)?;
     }

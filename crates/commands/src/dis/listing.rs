@@ -6,8 +6,9 @@ use kdive_target::Kernel;
 
 use super::refs;
 use super::row::Row;
-use crate::code;
+use crate::render::hex_bytes;
 use crate::settings::Radix;
+use crate::sym;
 
 /// What rows tell.
 pub(super) struct Options {
@@ -36,18 +37,17 @@ impl<'k> Rows<'k> {
     }
 
     pub(super) fn of(&mut self, found: &Instruction) -> Row {
-        let name = |at: VirtAddr| code::name(self.kernel, at, self.radix);
+        let name = |at: VirtAddr| sym::name(self.kernel, at, self.radix);
         let text = found.text(&name);
         let place = self.kernel.place(found.address);
         let offset = place.map_or(0, |place| place.offset);
-        let bytes: Vec<String> = found.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Row {
             source: if self.options.lines { self.new_line(found.address) } else { None },
             address: found.address,
             symbol: place.map(|place| place.symbol.name.to_owned()),
             offset,
             module: place.and_then(|place| place.symbol.module.map(str::to_owned)),
-            bytes: bytes.join(" "),
+            bytes: hex_bytes(&found.bytes),
             text,
             target: match found.flow {
                 Flow::Call(target) | Flow::Jump(target) => target,

@@ -5,7 +5,6 @@ mod gdb;
 mod listing;
 mod refs;
 mod row;
-mod sites;
 
 use kdive_arch::x86_64::disassemble::{Instruction, Syntax};
 use kdive_base::VirtAddr;

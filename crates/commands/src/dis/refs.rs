@@ -5,8 +5,8 @@ use kdive_base::VirtAddr;
 use kdive_target::Kernel;
 
 use super::row::Reference;
-use crate::code;
 use crate::settings::Radix;
+use crate::sym;
 
 /// Longer strings are cut.
 const LONGEST: usize = 160;
@@ -22,7 +22,7 @@ pub(super) fn of(kernel: &Kernel, found: &Instruction) -> Vec<Reference> {
     });
     let of_constants = found.constants.iter().filter_map(|&at| {
         let string = string_at(kernel, at);
-        let symbol = code::name(kernel, at, Radix::Decimal);
+        let symbol = sym::name(kernel, at, Radix::Decimal);
         (string.is_some() || symbol.is_some()).then_some(Reference { address: at, string, symbol })
     });
     of_rip.into_iter().chain(of_constants).collect()

@@ -15,7 +15,9 @@ use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
 use crate::memory::Which;
 use crate::operand;
+use crate::settings::Radix;
 use crate::sink::{Render, Sink, SinkExt};
+use crate::sym;
 use crate::variables::SessionVariables;
 pub(crate) use format::Format;
 use format::Shape;
@@ -74,14 +76,6 @@ fn address(cx: &Cx, expression: &str) -> Result<VirtAddr, CommandError> {
     cx.kernel.eval_address(expression, &scope).or_else(otherwise)
 }
 
-/// The symbol of an address between angle brackets, as gdb shows it.
-fn symbol(cx: &Cx, at: VirtAddr) -> Option<String> {
-    cx.kernel.place(at).map(|place| match place.offset {
-        0 => place.symbol.name.to_owned(),
-        offset => format!("{}+{offset}", place.symbol.name),
-    })
-}
-
 /// A line of memory.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -123,7 +117,7 @@ fn units(cx: &mut Cx, at: VirtAddr, format: Format, out: &mut dyn Sink) -> Resul
         let values: Vec<String> = whole.map(|bytes| value(cx, bytes, format)).collect();
         let shown = values.len() as u64;
         if shown > 0 {
-            out.row(&Row { address: at, symbol: symbol(cx, at), values }, "")?;
+            out.row(&Row { address: at, symbol: sym::name(&cx.kernel, at, Radix::Decimal), values }, "")?;
         }
         at = at.add(shown.wrapping_mul(size));
         if let Some(missing) = missing {
@@ -139,7 +133,7 @@ fn units(cx: &mut Cx, at: VirtAddr, format: Format, out: &mut dyn Sink) -> Resul
 fn value(cx: &Cx, bytes: &[u8], format: Format) -> String {
     let text = unit::text(bytes, format);
     let named = match format.shape {
-        Shape::Address => symbol(cx, VirtAddr(unit::unsigned(bytes))),
+        Shape::Address => sym::name(&cx.kernel, VirtAddr(unit::unsigned(bytes)), Radix::Decimal),
         _ => None,
     };
     named.map_or(text.clone(), |name| format!("{text} <{name}>"))
@@ -175,7 +169,10 @@ fn strings(cx: &mut Cx, at: VirtAddr, format: Format, out: &mut dyn Sink) -> Res
             unread(cx, missing, number == 0)?;
             break;
         }
-        out.row(&Row { address: at, symbol: symbol(cx, at), values: vec![text] }, "")?;
+        out.row(
+            &Row { address: at, symbol: sym::name(&cx.kernel, at, Radix::Decimal), values: vec![text] },
+            "",
+        )?;
         at = next;
     }
     Ok(at)
@@ -204,8 +201,7 @@ fn instructions(
 ) -> Result<VirtAddr, CommandError> {
     use kdive_arch::x86_64::disassemble::Syntax;
 
-    use crate::code::{self, Instructions};
-    use crate::settings::Radix;
+    use crate::code::Instructions;
 
     if format.count < 0 {
         let what =
@@ -215,13 +211,20 @@ fn instructions(
     let kernel = cx.kernel.clone();
     let space = Which::ByAddress.open(cx, "x", at.0)?;
     let mut instructions = Instructions::new(space.memory(), at, Syntax::Att);
-    let name = |at| code::name(&kernel, at, Radix::Decimal);
+    let name = |at| sym::name(&kernel, at, Radix::Decimal);
     for number in 0..format.count {
         cx.cancel.check()?;
         match instructions.one() {
             Ok(found) => {
                 let values = vec![found.text(&name)];
-                out.row(&Row { address: found.address, symbol: symbol(cx, found.address), values }, "   ")?;
+                out.row(
+                    &Row {
+                        address: found.address,
+                        symbol: sym::name(&cx.kernel, found.address, Radix::Decimal),
+                        values,
+                    },
+                    "   ",
+                )?;
             }
             Err(missing) => {
                 unread(cx, missing, number == 0)?;

@@ -1,0 +1,278 @@
+//! Where the kernel patches its own code, as its vmlinux tells.
+
+use std::ops::Range;
+
+use kdive_base::{Endian, VirtAddr};
+use kdive_debuginfo::Blob;
+use kdive_debuginfo::elf::ElfFile;
+use kdive_target::{Field, Kernel, Load, walk};
+
+/// The code of the vmlinux, and the places in it that the running kernel changes. Addresses are those of the vmlinux.
+#[derive(Debug)]
+pub struct Original {
+    sections: Vec<(VirtAddr, Blob)>,
+    /// Bytes from addresses here to those of the dump.
+    pub slide: u64,
+    /// The places, by address; none touches another.
+    sites: Vec<Range<u64>>,
+}
+
+/// Calls, jumps and nops of five bytes: what most places are.
+const CALL: u64 = 5;
+/// Tables of places: offsets of four bytes, relative to themselves. Each with the bytes from entry to entry and the bytes
+/// of code that are patched, 0 for the whole instruction (`arch/x86/kernel/alternative.c`, `include/linux/jump_label.h`,
+/// `static_call_types.h`).
+const TABLES: [(Bounds<'_>, usize, u64); 7] = [
+    (Bounds::Section(".retpoline_sites"), 4, 0),
+    (Bounds::Section(".return_sites"), 4, 0),
+    (Bounds::Section(".call_sites"), 4, 0),
+    (Bounds::Section(".ibt_endbr_seal"), 4, 4),
+    (Bounds::Section(".smp_locks"), 4, 1),
+    (Bounds::Symbols("__start___jump_table", "__stop___jump_table"), 16, 0),
+    (Bounds::Symbols("__start_static_call_sites", "__stop_static_call_sites"), 8, 0),
+];
+
+/// Where a table is.
+#[derive(Clone, Copy)]
+enum Bounds<'n> {
+    Section(&'n str),
+    Symbols(&'static str, &'static str),
+}
+
+/// A table out of the vmlinux.
+struct Table {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+/// Places that are patched and in no table: where ftrace's entries call tracers, and the trampolines of static calls.
+const NAMED: [&str; 5] = [
+    "ftrace_call",
+    "ftrace_graph_call",
+    "ftrace_regs_call",
+    "ftrace_caller_op_ptr",
+    "ftrace_regs_caller_op_ptr",
+];
+const STATIC_CALL_TRAMPOLINE: &str = "__SCT__";
+
+/// `struct kprobe` (include/linux/kprobes.h).
+#[derive(Load)]
+#[load(type = "kprobe")]
+struct Kprobe {
+    addr: Field<VirtAddr>,
+}
+
+impl Original {
+    /// Found once for a kernel; `None` without a vmlinux, or with one that has no code in it (a debug file).
+    #[must_use]
+    pub fn of(kernel: &Kernel) -> Option<&Self> {
+        kernel.once(Self::find).as_ref()
+    }
+
+    fn find(kernel: &Kernel) -> Option<Self> {
+        let vmlinux = kernel.vmlinux()?;
+        let slide = kernel.vmlinux_slide()?;
+        let loaded = vmlinux.sections().iter().filter(|section| section.is_loaded() && section.has_bytes);
+        let sections = loaded.filter_map(|section| {
+            let bytes = vmlinux.contents(section).ok()??;
+            (section.address.0 != 0).then_some((section.address, bytes))
+        });
+        let mut found = Self { sections: sections.collect(), slide, sites: Vec::new() };
+        // Constants that are known when the kernel runs, a section for each (`asm/runtime-const.h`).
+        let runtime = vmlinux.sections().iter().filter_map(|section| {
+            let pointer = section.name.starts_with("runtime_ptr_").then_some(8);
+            let patched = pointer.or_else(|| section.name.starts_with("runtime_shift_").then_some(1))?;
+            Some((Bounds::Section(&section.name), 4, patched))
+        });
+        let mut sites = Vec::new();
+        for (bounds, step, patched) in TABLES.into_iter().chain(runtime) {
+            if let Some(table) = found.table(kernel, vmlinux, bounds) {
+                let entries = (0..table.bytes.len()).step_by(step);
+                sites.extend(entries.filter_map(|at| Some((table.relative(at)?, patched))));
+            }
+        }
+        sites.extend(found.calls_of_ftrace(kernel, vmlinux));
+        sites.extend(found.alternatives(kernel, vmlinux));
+        sites.extend(found.paravirt(kernel, vmlinux));
+        sites.extend(found.named(kernel));
+        sites.extend(found.kprobes(kernel));
+        found.keep(sites);
+        Some(found)
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(slide: u64, sites: Vec<(u64, u64)>) -> Self {
+        let mut original = Self { sections: Vec::new(), slide, sites: Vec::new() };
+        original.keep(sites);
+        original
+    }
+
+    /// Keeps places, each a first address and bytes.
+    fn keep(&mut self, sites: Vec<(u64, u64)>) {
+        let range = |(at, bytes): (u64, u64)| {
+            let bytes = if bytes == 0 { self.instruction_bytes(VirtAddr(at)) } else { bytes };
+            at..at.saturating_add(bytes)
+        };
+        let mut ranges: Vec<Range<u64>> = sites.into_iter().map(range).collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        for range in ranges {
+            match self.sites.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => self.sites.push(range),
+            }
+        }
+    }
+
+    /// Bytes of the patched instruction: a call or a jump, near, short or conditional, with prefixes, or a nop in its
+    /// place.
+    fn instruction_bytes(&self, at: VirtAddr) -> u64 {
+        match self.linked(at, 2) {
+            // The compiler pads calls through registers to six bytes.
+            Some([0x2e, _]) | Some([0x0f, 0x80..=0x8f]) => 6,
+            Some([0xeb | 0x70..=0x7f, _] | [0x66, 0x90]) => 2,
+            _ => CALL,
+        }
+    }
+
+    /// The bytes of the vmlinux for an address of the dump.
+    #[must_use]
+    pub fn bytes(&self, at: VirtAddr, count: usize) -> Option<&[u8]> {
+        self.linked(at.sub(self.slide), count)
+    }
+
+    fn linked(&self, at: VirtAddr, count: usize) -> Option<&[u8]> {
+        self.sections.iter().find_map(|(start, bytes)| {
+            let from = usize::try_from(at.0.checked_sub(start.0)?).ok()?;
+            bytes.get(from..from.checked_add(count)?)
+        })
+    }
+
+    fn table(&self, kernel: &Kernel, vmlinux: &ElfFile, bounds: Bounds<'_>) -> Option<Table> {
+        let (at, bytes) = match bounds {
+            Bounds::Section(name) => {
+                let section = vmlinux.find_section(name)?;
+                (section.address, usize::try_from(section.size).ok()?)
+            }
+            Bounds::Symbols(start, stop) => {
+                let (start, stop) = (kernel.symbol(start).ok()?, kernel.symbol(stop).ok()?);
+                (start.sub(self.slide), usize::try_from(stop.since(start)).ok()?)
+            }
+        };
+        Some(Table { at: at.0, bytes: self.linked(at, bytes)?.to_vec() })
+    }
+
+    /// `__mcount_loc`: plain addresses.
+    fn calls_of_ftrace(&self, kernel: &Kernel, vmlinux: &ElfFile) -> Vec<(u64, u64)> {
+        let bounds = Bounds::Symbols("__start_mcount_loc", "__stop_mcount_loc");
+        let Some(table) = self.table(kernel, vmlinux, bounds) else { return Vec::new() };
+        let addresses = table.bytes.chunks_exact(8).filter_map(|word| Endian::Little.u64(word, 0));
+        addresses.map(|at| (at, CALL)).collect()
+    }
+
+    /// `struct alt_instr`, whose size and members differ between kernels.
+    fn alternatives(&self, kernel: &Kernel, vmlinux: &ElfFile) -> Vec<(u64, u64)> {
+        let offset = |member| usize::try_from(kernel.offset_of("alt_instr", member).ok()?).ok();
+        let size = kernel.size_of("alt_instr").ok().and_then(|size| usize::try_from(size).ok());
+        let layout = (size.filter(|&size| size > 0), offset("instr_offset"), offset("instrlen"));
+        let ((Some(step), Some(at), Some(length)), Some(table)) =
+            (layout, self.table(kernel, vmlinux, Bounds::Section(".altinstructions")))
+        else {
+            return Vec::new();
+        };
+        let site = |entry: usize| {
+            let length = table.bytes.get(entry.saturating_add(length)).copied()?;
+            Some((table.relative(entry.saturating_add(at))?, length.into()))
+        };
+        (0..table.bytes.len()).step_by(step).filter_map(site).collect()
+    }
+
+    /// `struct paravirt_patch_site` (until 6.7): address, type, length.
+    fn paravirt(&self, kernel: &Kernel, vmlinux: &ElfFile) -> Vec<(u64, u64)> {
+        let Some(table) = self.table(kernel, vmlinux, Bounds::Section(".parainstructions")) else {
+            return Vec::new();
+        };
+        let site = |entry: &[u8]| Some((Endian::Little.u64(entry, 0)?, entry.get(9).copied()?.into()));
+        // The last entry may lack the bytes that align the next.
+        table.bytes.chunks(16).filter_map(site).collect()
+    }
+
+    fn named(&self, kernel: &Kernel) -> Vec<(u64, u64)> {
+        let is_patched = |name: &str| NAMED.contains(&name) || name.starts_with(STATIC_CALL_TRAMPOLINE);
+        let symbols = kernel.symbols().into_iter().flat_map(|symbols| symbols.iter());
+        symbols
+            .filter(|symbol| is_patched(symbol.name))
+            .map(|symbol| (symbol.address.sub(self.slide).0, CALL))
+            .collect()
+    }
+
+    /// Breakpoints and jumps of kprobes (kernel/kprobes.c).
+    fn kprobes(&self, kernel: &Kernel) -> Vec<(u64, u64)> {
+        const TABLE_BUCKETS: u64 = 64;
+        let (Ok(table), Ok(link)) = (kernel.symbol("kprobe_table"), kernel.offset_of("kprobe", "hlist"))
+        else {
+            return Vec::new();
+        };
+        let probes = kernel.loader::<Kprobe>();
+        let nodes = walk::hash_table(kernel.memory(), table, TABLE_BUCKETS, 0).flatten();
+        let addresses = nodes.filter_map(|node| probes.load(node.sub(link)).addr.ok());
+        addresses.map(|at| (at.sub(self.slide).0, CALL)).collect()
+    }
+
+    /// Whether the kernel may patch the byte at an address of the dump.
+    #[must_use]
+    pub fn is_patched(&self, at: VirtAddr) -> bool {
+        let at = at.sub(self.slide).0;
+        let next = self.sites.partition_point(|site| site.start <= at);
+        let site = next.checked_sub(1).and_then(|index| self.sites.get(index));
+        site.is_some_and(|site| site.contains(&at))
+    }
+}
+
+impl Table {
+    /// The address that an offset of four bytes at this place of the table means.
+    fn relative(&self, at: usize) -> Option<u64> {
+        let offset = Endian::Little.u32(&self.bytes, at)?.cast_signed();
+        Some(self.at.wrapping_add(at as u64).wrapping_add_signed(offset.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn original() -> Original {
+        let mut code = (0_u8..64).collect::<Vec<_>>();
+        code[0x20..0x22].copy_from_slice(&[0x0f, 0x85]);
+        let mut original =
+            Original { sections: vec![(VirtAddr(0x1000), code.into())], slide: 0x500, sites: Vec::new() };
+        original.keep(vec![(0x1030, 1), (0x1000, 5), (0x1010, 0), (0x1020, 0), (0x1012, 8)]);
+        original
+    }
+
+    #[test]
+    fn bytes_are_those_before_the_slide() {
+        let original = original();
+        assert_eq!(original.bytes(VirtAddr(0x1502), 2), Some(&[2, 3][..]));
+        assert_eq!(original.bytes(VirtAddr(0x1002), 2), None);
+        assert_eq!(original.bytes(VirtAddr(0x153f), 2), None);
+    }
+
+    #[test]
+    fn places_are_as_long_as_what_is_patched_there() {
+        let original = original();
+        assert_eq!(original.sites, [0x1000..0x1005, 0x1010..0x101a, 0x1020..0x1026, 0x1030..0x1031]);
+        for (at, patched) in
+            [(0x1500, true), (0x1504, true), (0x1505, false), (0x1519, true), (0x151a, false)]
+        {
+            assert_eq!(original.is_patched(VirtAddr(at)), patched, "{at:x}");
+        }
+        assert!(!original.is_patched(VirtAddr(0x14ff)));
+    }
+
+    #[test]
+    fn offsets_count_from_themselves() {
+        let table = Table { at: 0x2000, bytes: vec![0, 0, 0, 0, 0xfc, 0xff, 0xff, 0xff] };
+        assert_eq!(table.relative(4), Some(0x2000));
+        assert_eq!(table.relative(6), None);
+    }
+}
