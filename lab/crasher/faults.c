@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Wrong memory accesses and failed checks, in process context.
+#include <linux/lcm.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/vmalloc.h>
 
 #include "crasher.h"
 
@@ -93,6 +95,22 @@ void crash_ascii(void)
 		memcpy(first + at, text, length);
 	list_for_each_entry(e, &evidence_list, link)
 		pr_info("crasher: evidence %d\n", e->id);
+}
+
+// One bit of the kernel's own code, through a mapping that may be written: what bad memory does. Nothing calls lcm() now.
+void crash_bitflip(void)
+{
+	unsigned char *code = (unsigned char *)lcm + 14;
+	struct page *page = pfn_to_page(__pa_symbol(code) >> PAGE_SHIFT);
+	unsigned char *writable = vmap(&page, 1, VM_MAP, PAGE_KERNEL);
+
+	if (!writable) {
+		pr_info("crasher: no mapping of the code\n");
+		return;
+	}
+	writable[offset_in_page(code)] ^= 1 << 2;
+	vunmap(writable);
+	pr_info("crasher: flipped bit 2 at %px of the code\n", code);
 }
 
 // Every free page, owned by nobody.

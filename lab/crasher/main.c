@@ -22,6 +22,7 @@ static const struct scenario {
 	{ "doublefree", crash_doublefree },
 	{ "stack", crash_stack },
 	{ "ascii", crash_ascii },
+	{ "bitflip", crash_bitflip },
 	{ "oom", crash_oom },
 	{ "slableak", crash_slableak },
 	{ "memory", crash_memory },

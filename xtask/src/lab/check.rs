@@ -176,11 +176,11 @@ fn check_dump(lab: &Lab, kdive: &Path, dump: &Descriptor, symbols: Symbols) -> R
     if symbols == Symbols::Vmlinux {
         files.insert(0, lab.dir().join(&dump.vmlinux));
     }
-    row.verdicts = verdicts(&Session { kdive, files }, &known);
+    row.verdicts = verdicts(&Session { kdive, files }, &known, symbols);
     row
 }
 
-fn verdicts(session: &Session<'_>, known: &Known<'_>) -> Verdicts {
+fn verdicts(session: &Session<'_>, known: &Known<'_>, symbols: Symbols) -> Verdicts {
     let mut verdicts = Verdicts::new();
     let mut judge = |name, text: &Result<String, String>, check: &dyn Fn(&str) -> Faults| {
         let faults = match text {
@@ -208,7 +208,8 @@ fn verdicts(session: &Session<'_>, known: &Known<'_>) -> Verdicts {
         let run = |command: &str| session.run(&["--json"], command);
         verdicts.insert("truth", Verdict::Faults(words::compare(known.truth, &run)));
     }
-    if let Some(faults) = situations::judge(known, &|command| session.run(&["--json"], command)) {
+    let run = |command: &str| session.run(&["--json"], command);
+    if let Some(faults) = situations::judge(known, symbols == Symbols::Vmlinux, &run) {
         verdicts.insert("built", Verdict::Faults(faults));
     }
     if known.dump.is_misfiltered() {

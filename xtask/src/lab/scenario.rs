@@ -175,6 +175,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario { name: "ascii", about: "text over a page of slab objects", end: End::Either, ..BASE },
+    Scenario { name: "bitflip", about: "one bit of the kernel's code flipped", end: End::Alive, ..BASE },
     Scenario { name: "oom", about: "every free page taken, owned by nobody", end: End::Either, ..BASE },
     Scenario { name: "slableak", about: "every free page taken by one slab cache", end: End::Either, ..BASE },
     Scenario {

@@ -5,6 +5,7 @@ mod memory;
 mod stalls;
 mod stuck;
 mod stuck_net;
+mod text;
 
 use serde_json::Value;
 
@@ -22,8 +23,18 @@ struct Situation {
 const AT_REST: &[&str] = &["idle", "load"];
 
 /// Commands that look for trouble and report none of it on a system at rest.
-const TROUBLE: &[&str] =
-    &["locks", "hang", "blk --older 1", "journal -w", "tcp -r", "qdisc -w", "leaks", "cgroup -l", "oom -k"];
+const TROUBLE: &[&str] = &[
+    "text-check",
+    "locks",
+    "hang",
+    "blk --older 1",
+    "journal -w",
+    "tcp -r",
+    "qdisc -w",
+    "leaks",
+    "cgroup -l",
+    "oom -k",
+];
 
 const SITUATIONS: &[Situation] = &[
     Situation { scenario: "deadlock", command: "locks", judge: locking::two_mutexes },
@@ -49,6 +60,7 @@ const SITUATIONS: &[Situation] = &[
     Situation { scenario: "slableak", command: "leaks", judge: memory::greedy_cache },
     Situation { scenario: "hung", command: "wq", judge: stalls::works },
     Situation { scenario: "rcustall", command: "rcu", judge: stalls::grace_period },
+    Situation { scenario: "bitflip", command: "text-check", judge: text::flipped_bit },
     Situation { scenario: "stuck", command: "blk", judge: stuck::requests },
     Situation { scenario: "stuck", command: "blk -m", judge: stuck::mappings },
     Situation { scenario: "stuck", command: "blk -s", judge: stuck::scsi_commands },
@@ -64,8 +76,16 @@ const SITUATIONS: &[Situation] = &[
     Situation { scenario: "stuck", command: "nft", judge: stuck_net::filters },
 ];
 
+/// Commands that compare the dump with its vmlinux, and say so where there is none.
+const OF_THE_VMLINUX: &[&str] = &["text-check"];
+
 /// Judges all commands that know a situation in this dump; `None` where none does. `run` gives a command's JSON.
-pub(super) fn judge(known: &Known<'_>, run: &dyn Fn(&str) -> Result<String, String>) -> Option<Faults> {
+pub(super) fn judge(
+    known: &Known<'_>,
+    has_vmlinux: bool,
+    run: &dyn Fn(&str) -> Result<String, String>,
+) -> Option<Faults> {
+    let can_run = |command: &str| has_vmlinux || !OF_THE_VMLINUX.contains(&command);
     let scenario = &*known.dump.scenario;
     let rows = |command: &str| run(command).and_then(|text| words::rows(command, &text));
     let mut judged = None;
@@ -73,14 +93,15 @@ pub(super) fn judge(known: &Known<'_>, run: &dyn Fn(&str) -> Result<String, Stri
         let found = found.into_iter().map(|fault| format!("{command}: {fault}"));
         judged.get_or_insert_with(Faults::new).extend(found);
     };
-    for situation in SITUATIONS.iter().filter(|situation| situation.scenario == scenario) {
+    let wanted = |situation: &&Situation| situation.scenario == scenario && can_run(situation.command);
+    for situation in SITUATIONS.iter().filter(wanted) {
         let found = match rows(situation.command) {
             Ok(rows) => (situation.judge)(known, &rows),
             Err(error) => vec![error],
         };
         keep(situation.command, found);
     }
-    for command in TROUBLE.iter().filter(|_| AT_REST.contains(&scenario)) {
+    for command in TROUBLE.iter().filter(|command| AT_REST.contains(&scenario) && can_run(command)) {
         let found = match rows(command) {
             Ok(rows) => rows.iter().map(|row| format!("reported on a system at rest: {row}")).collect(),
             Err(error) => vec![error],
