@@ -51,7 +51,8 @@ fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
     let kib = found.compared / 1024;
     out.heading(&match found.changes.len() {
         0 => format!("no damage: {kib} KiB of the kernel's code are as in the vmlinux, but for what it patches itself\n"),
-        places => format!("{places} of {kib} KiB of the kernel's code differ and are no place that it patches\n"),
+        1 => format!("one place in {kib} KiB of the kernel's code differs, and is none that it patches\n"),
+        places => format!("{places} places in {kib} KiB of the kernel's code differ, and are none that it patches\n"),
     })?;
     Ok(())
 }

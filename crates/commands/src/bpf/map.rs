@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kdive_base::VirtAddr;
-use kdive_linux::bpf::Map;
+use kdive_linux::bpf::{Map, MapLoader};
 use serde::Serialize;
 
 use super::View;
@@ -12,7 +12,17 @@ use crate::cx::Cx;
 use crate::render::{Known, UNKNOWN};
 use crate::sink::Render;
 
-pub(super) const TITLES: &str = " ID      BPF_MAP               BPF_MAP_TYPE           MAP_FLAGS\n";
+/// As wide as the longest type of a kernel of 2024 makes it.
+const KIND_WIDTH: usize = 31;
+
+/// The width of the column of types: crash's, from the longest that the kernel knows.
+pub(super) fn kind_width(maps: &MapLoader<'_>) -> usize {
+    maps.longest_kind().map_or(KIND_WIDTH, |longest| longest.saturating_sub(1))
+}
+
+pub(super) fn titles(kind_width: usize) -> String {
+    format!(" ID      BPF_MAP      {:^kind_width$} MAP_FLAGS\n", "BPF_MAP_TYPE")
+}
 
 /// A map.
 #[derive(Debug, Serialize)]
@@ -59,7 +69,7 @@ impl Render for MapRow {
     fn render(&self, view: &View, out: &mut dyn fmt::Write) -> fmt::Result {
         let kind = self.kind.as_deref().unwrap_or(UNKNOWN);
         let flags = self.flags.map_or_else(|| UNKNOWN.to_owned(), |flags| format!("{flags:08x}"));
-        writeln!(out, " {:<3} {} {kind:^31}  {flags} ", self.id, self.map)?;
+        writeln!(out, " {:<3} {} {kind:^width$}  {flags} ", self.id, self.map, width = view.kind_width)?;
         if !view.full {
             return Ok(());
         }
@@ -94,7 +104,7 @@ mod tests {
             has_uid: false,
         };
         let mut text = String::new();
-        row.render(&View { full: true }, &mut text).unwrap();
+        row.render(&View { full: true, kind_width: 31 }, &mut text).unwrap();
         assert_eq!(
             text,
             " 10  ff1c13490b6d4a00              HASH                00000001 \n     \

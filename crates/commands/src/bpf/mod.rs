@@ -101,6 +101,8 @@ fn bpf(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
 struct View {
     /// All that is known, not one line each.
     full: bool,
+    /// Letters of the column of a map's type.
+    kind_width: usize,
 }
 
 /// The objects wanted, by their ids.
@@ -133,7 +135,7 @@ fn show_programs(
         separate(number, is_list, program::TITLES, out)?;
         let program = loader.load(*id, *at);
         let row = ProgramRow::new(cx, &loader, &program);
-        out.row(&row, &View { full: !is_list })?;
+        out.row(&row, &View { full: !is_list, kind_width: 0 })?;
         if args.has("-j") {
             code::compiled(cx, args, &loader, &program, out)?;
         }
@@ -160,11 +162,13 @@ fn show_maps(
     let kernel = cx.kernel.clone();
     let ids = select(cx, Ids::of_maps(&kernel)?, wanted, "map")?.list;
     let loader = MapLoader::new(&kernel);
+    let view = View { full: !is_list, kind_width: map::kind_width(&loader) };
+    let titles = map::titles(view.kind_width);
     for (number, (id, at)) in ids.iter().enumerate() {
         cx.cancel.check()?;
-        separate(number, is_list, map::TITLES, out)?;
+        separate(number, is_list, &titles, out)?;
         let row = MapRow::new(cx, &loader.load(*id, *at));
-        out.row(&row, &View { full: !is_list })?;
+        out.row(&row, &view)?;
         if args.has("-s") {
             structure(cx, args, "bpf_map", *at, out)?;
         }

@@ -126,7 +126,7 @@ mod tests {
 
     fn text(row: &ProgramRow, full: bool) -> String {
         let mut text = String::new();
-        row.render(&View { full }, &mut text).unwrap();
+        row.render(&View { full, kind_width: 0 }, &mut text).unwrap();
         text
     }
 

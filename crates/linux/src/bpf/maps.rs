@@ -1,9 +1,10 @@
 //! Maps.
 
 use kdive_base::{PAGE_SIZE, VirtAddr};
+use kdive_debuginfo::types::Enum;
 use kdive_target::{Field, Kernel, Lacks, Load, Loader, Text};
 
-use super::{Name, kind, uid};
+use super::{Name, kind, uid, with_names};
 
 /// A map.
 #[derive(Clone, Debug)]
@@ -59,6 +60,8 @@ struct Ring {
     nr_pages: Field<u32>,
 }
 
+const KIND_PREFIX: &str = "BPF_MAP_TYPE_";
+
 /// Loads maps.
 pub struct MapLoader<'k> {
     kernel: &'k Kernel,
@@ -75,11 +78,19 @@ impl<'k> MapLoader<'k> {
         Self { kernel, fields: kernel.loader(), cpus }
     }
 
+    /// Letters of the longest type that this kernel knows, without its prefix.
+    #[must_use]
+    pub fn longest_kind(&self) -> Option<usize> {
+        let length = |name: &str| name.strip_prefix(KIND_PREFIX).map(str::len);
+        let longest = |names: &Enum| names.values.iter().filter_map(|(name, _)| length(name)).max();
+        with_names(self.kernel, "bpf_map", "map_type", longest).flatten()
+    }
+
     /// The map at `at`.
     #[must_use]
     pub fn load(&self, id: u32, at: VirtAddr) -> Map {
         let fields = self.fields.load(at);
-        let named = |of: u32| kind(self.kernel, "bpf_map", "map_type", "BPF_MAP_TYPE_", of);
+        let named = |of: u32| kind(self.kernel, "bpf_map", "map_type", KIND_PREFIX, of);
         let kind = fields.kind.clone().map(named);
         Map {
             id,

@@ -7,6 +7,7 @@ mod programs;
 
 use kdive_base::VirtAddr;
 use kdive_debuginfo::Type;
+use kdive_debuginfo::types::Enum;
 use kdive_target::walk::{XArrayLayout, xarray};
 use kdive_target::{Field, Kernel, Lacks, Load};
 use serde::Serialize;
@@ -66,16 +67,21 @@ impl Ids {
     }
 }
 
+/// What `look` makes of the enumerators of a member.
+fn with_names<T>(kernel: &Kernel, record: &str, member: &str, look: impl FnOnce(&Enum) -> T) -> Option<T> {
+    let of = kernel.member(record, &[member]).ok()?.of;
+    match kernel.types().ok()?.stripped(of).as_deref()? {
+        Type::Enum(names) => Some(look(names)),
+        _ => None,
+    }
+}
+
 /// The name of an enumerator without its prefix: `KPROBE` for `BPF_PROG_TYPE_KPROBE`; its number where it has no name.
 fn kind(kernel: &Kernel, record: &str, member: &str, prefix: &str, value: u32) -> String {
-    let name = || {
-        let of = kernel.member(record, &[member]).ok()?.of;
-        match kernel.types().ok()?.stripped(of).as_deref()? {
-            Type::Enum(names) => names.name_of(i128::from(value)).map(str::to_owned),
-            _ => None,
-        }
-    };
-    name().map_or_else(|| value.to_string(), |name| name.strip_prefix(prefix).unwrap_or(&name).to_owned())
+    let name =
+        with_names(kernel, record, member, |names| names.name_of(i128::from(value)).map(str::to_owned));
+    name.flatten()
+        .map_or_else(|| value.to_string(), |name| name.strip_prefix(prefix).unwrap_or(&name).to_owned())
 }
 
 #[derive(Load)]
