@@ -6,8 +6,6 @@ use kdive_arch::x86_64::disassemble::{Disassembler, Flow, Instruction, LONGEST, 
 use kdive_base::{Missing, PAGE_SIZE, VirtAddr, VirtualMemory};
 use kdive_target::Kernel;
 
-use crate::settings::Radix;
-
 /// More than any function has.
 const LONGEST_FUNCTION: u64 = 1 << 20;
 

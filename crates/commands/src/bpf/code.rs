@@ -108,7 +108,7 @@ mod jit {
     use serde::Serialize;
 
     use crate::args::Args;
-    use crate::code::{self, Instructions};
+    use crate::code::Instructions;
     use crate::command::CommandError;
     use crate::cx::Cx;
     use crate::settings::Radix;
