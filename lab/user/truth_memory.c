@@ -53,6 +53,32 @@ static void write_group(const char *group)
 		closedir(listing);
 }
 
+// "sysctl PATH VALUE": all that can be read below /proc/sys.
+static void write_sysctls(const char *directory)
+{
+	char path[512], line[1024];
+	DIR *listing = opendir(directory);
+	struct dirent *entry;
+
+	while (listing && (entry = readdir(listing))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "%.240s/%.240s", directory, entry->d_name);
+		if (entry->d_type == DT_DIR) {
+			write_sysctls(path);
+			continue;
+		}
+		FILE *in = fopen(path, "r");
+		if (!in)
+			continue;
+		if (fgets(line, sizeof(line), in))
+			fprintf(out, "sysctl %s %s%s", path + sizeof("/proc/sys"), line, strchr(line, '\n') ? "" : "\n");
+		fclose(in);
+	}
+	if (listing)
+		closedir(listing);
+}
+
 // FNV-1a of the file, 64 bits.
 static void write_known_file(void)
 {
@@ -76,12 +102,14 @@ void write_memory_truth(void)
 {
 	char key[64], path[96];
 
+	write_sysctls("/proc/sys");
+	for_each_number("/proc", write_badness);
+	write_group("");
+	write_known_file();
+	// Reading the rest makes inodes and dentries.
 	EACH(file, of_memory) {
 		snprintf(key, sizeof(key), "%s", *file);
 		snprintf(path, sizeof(path), "/proc/%s", *file);
 		copy_lines(key, path, 0);
 	}
-	for_each_number("/proc", write_badness);
-	write_group("");
-	write_known_file();
 }

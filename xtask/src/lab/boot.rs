@@ -82,6 +82,9 @@ const TRIES: u32 = 3;
 /// The kernel parameter that keeps slab caches of the same size apart.
 pub(crate) const NOMERGE: &str = "slab_nomerge";
 
+/// The kernel parameter that keeps who allocated each slab object.
+pub(crate) const TRACKS: &str = "slub_debug=U";
+
 /// A boot, and the dumps to take of it.
 pub(crate) struct Boot {
     pub(crate) kernel: Kernel,
@@ -162,6 +165,9 @@ impl Boot {
         }
         if self.append.contains(NOMERGE) {
             name.push_str("-nomerge");
+        }
+        if self.append.contains(TRACKS) {
+            name.push_str("-owners");
         }
         if self.is_captured() {
             name.push_str("-kexec");

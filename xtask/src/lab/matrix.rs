@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::boot::{Boot, NOMERGE};
+use super::boot::{Boot, NOMERGE, TRACKS};
 use super::descriptor::Descriptor;
 use super::format;
 use super::place::{Kernel, Lab};
@@ -80,6 +80,10 @@ const ROWS: &[Row] = &[
     // The same guest in two forms: both must read back the same memory.
     Row { once: true, ..row("idle", &["elf", "savevm"]) },
     Row { once: true, ..row("big", &["elf", "kdump-zlib"]) },
+    row("memory", SMALL),
+    Row { append: TRACKS, ..row("memory", SMALL) },
+    row("fragment", SMALL),
+    row("slableak", SMALL),
     row("ipi", SMALL),
     row("hardlockup", SMALL),
     row("softlockup", SMALL),
@@ -99,7 +103,6 @@ const ROWS: &[Row] = &[
     Row { once: true, ..row("idle", SMALL) },
     Row { once: true, ..row("ascii", SMALL) },
     Row { once: true, ..row("oom", SMALL) },
-    Row { once: true, ..row("slableak", SMALL) },
 ];
 
 /// The kernel that rows of one kernel take.

@@ -6,7 +6,7 @@ use super::super::compare::{Faults, Known};
 use super::super::words::{near, number, text};
 const WRITTEN: &str = "/tmp/kdive-known-file";
 /// What may move between the words and the dump, in KiB.
-const BAND_KBYTES: u64 = 3 << 10;
+const BAND_KBYTES: u64 = 6 << 10;
 
 /// The word behind another in a line of the module's: `crasher: leaked count 4000 bytes 160 ...`.
 fn said<'k>(known: &Known<'k>, line: &str, key: &str) -> Option<&'k str> {
@@ -139,12 +139,48 @@ pub(super) fn badness(known: &Known<'_>, rows: &[Value]) -> Faults {
     faults
 }
 
+/// Settings whose handlers are known have the value that the kernel showed.
+pub(super) fn settings(known: &Known<'_>, rows: &[Value]) -> Faults {
+    let mut faults = Faults::new();
+    let lines = known.truth.lines("sysctl");
+    for line in lines {
+        let Some((path, shown)) = line.split_once(' ') else { continue };
+        let Some((directory, name)) = path.rsplit_once('/') else { continue };
+        // What a name has of dots are slashes.
+        let name = format!(
+            "{}.{}",
+            directory.replace('.', "\0").replace('/', ".").replace('\0', "/"),
+            name.replace('.', "/")
+        );
+        let Some(row) = row(rows, "name", &name) else {
+            faults.push(format!("no setting {name}"));
+            continue;
+        };
+        let Some(value) = row.get("value").filter(|_| row.get("raw").is_none()) else { continue };
+        let value = match value {
+            Value::Array(numbers) => numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Value::Bool(is_set) => u8::from(*is_set).to_string(),
+            // The guest wrote the first line.
+            Value::String(text) => text.split("\\x0a").next().unwrap_or_default().to_owned(),
+            other => other.to_string(),
+        };
+        let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        if value != shown {
+            faults.push(format!("{name} is {value} instead of {shown}"));
+        }
+    }
+    faults
+}
+
 /// One group of objects: the one that the module lost.
 pub(super) fn lost_records(known: &Known<'_>, rows: &[Value]) -> Faults {
     let [row] = rows else { return vec![format!("{} suspects instead of one", rows.len())] };
     let count = |key| said(known, "leaked", key).and_then(|word| word.parse::<u64>().ok());
     let mut faults = Faults::new();
-    faults.extend(near("lost objects", number(row, "unreferenced"), count("count"), 40));
+    faults.extend(near("lost objects", number(row, "objects"), count("count"), 8));
+    // Stale pointers to some of them may be left.
+    let band = count("count").unwrap_or(0) / 10;
+    faults.extend(near("objects that nothing points to", number(row, "unreferenced"), count("count"), band));
     let size = number(row, "object_size").zip(count("bytes"));
     if size.is_none_or(|(size, asked)| size < asked || size > asked * 2) {
         faults.push(format!("another size: {row}"));
@@ -214,7 +250,7 @@ pub(super) fn fragments(known: &Known<'_>, rows: &[Value]) -> Faults {
             if order < 2 { small += pages } else { large += pages }
         }
     }
-    if small < 20 * large {
+    if small < 10 * large {
         faults.push(format!("{large} free pages in blocks of four and more, {small} in smaller ones"));
     }
     let kept = said(known, "fragmented", "kept").and_then(|word| word.parse::<u64>().ok());

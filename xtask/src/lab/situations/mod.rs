@@ -55,6 +55,7 @@ const SITUATIONS: &[Situation] = &[
         judge: memory::written_out,
     },
     Situation { scenario: "memory", command: "owners -n 0", judge: memory::allocators },
+    Situation { scenario: "memory", command: "sysctl", judge: memory::settings },
     Situation { scenario: "fragment", command: "frag", judge: memory::fragments },
     Situation { scenario: "slableak", command: "slabtop", judge: memory::greedy_cache },
     Situation { scenario: "slableak", command: "leaks", judge: memory::greedy_cache },
