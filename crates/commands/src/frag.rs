@@ -18,7 +18,7 @@ use crate::sink::{Render, Sink, SinkExt};
 pub(crate) static FRAG: Command = Command {
     names: &["frag"],
     group: Group::Memory,
-    summary: "free blocks by order and migrate type, the unusable index, and what pins pageblocks",
+    summary: "free blocks by order and migrate type, and what pins pageblocks",
     operands: "",
     options: &[Opt::flag("-b", "only the free blocks: no walk over all page structures")],
     help: include_str!("frag.md"),

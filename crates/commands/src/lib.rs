@@ -17,6 +17,7 @@ mod bpf;
 mod bt;
 mod buffer;
 mod cgroup;
+mod clock;
 #[cfg(feature = "disassemble")]
 mod code;
 mod command;
@@ -86,6 +87,7 @@ mod structure;
 mod swap;
 mod sym;
 mod sys;
+mod sysctl;
 mod task;
 mod tcp;
 mod text_check;

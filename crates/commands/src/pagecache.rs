@@ -42,7 +42,11 @@ fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
         ([one], to) => {
             let file = find(cx, one)?;
             match to {
-                None => Ok(out.row(&Row::new(cx, &file), &())?),
+                None => {
+                    let kernel = cx.kernel.clone();
+                    let row = Row::new(cx, &file, &Names::find(&kernel));
+                    Ok(out.row(&row, &())?)
+                }
                 Some(to) => write_out(cx, &file, to, out),
             }
         }
@@ -72,10 +76,9 @@ struct Row {
 }
 
 impl Row {
-    fn new(cx: &mut Cx, file: &CachedFile) -> Self {
-        let kernel = cx.kernel.clone();
+    fn new(cx: &mut Cx, file: &CachedFile, names: &Names<'_>) -> Self {
         let place = || format!("inode {}", file.inode.at);
-        let path = Names::find(&kernel).of(file);
+        let path = names.of(file);
         let pages = cx.known(file.space.pages.clone(), "PAGES of a file", place);
         Self {
             pages,
@@ -126,9 +129,11 @@ fn rank(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError
     out.header(&Total { files: files.len() as u64, pages: total }, &())?;
     out.heading("     PAGES     MEMORY       SIZE       INODE        TYPE       PATH\n")?;
     let most = if most == 0 { usize::MAX } else { usize::try_from(most).unwrap_or(usize::MAX) };
+    let kernel = cx.kernel.clone();
+    let names = Names::find(&kernel);
     for file in files.iter().take(most) {
         cx.cancel.check()?;
-        let row = Row::new(cx, file);
+        let row = Row::new(cx, file, &names);
         out.row(&row, &())?;
     }
     Ok(())

@@ -50,7 +50,9 @@ const CSS_ONLINE: u32 = 1 << 1;
 /// `NAME_MAX`.
 const MOST_NAME_BYTES: usize = 255;
 /// More groups than any machine has: a damaged tree must end.
-const MOST_GROUPS: usize = 1 << 20;
+const MOST_GROUPS: usize = 1 << 18;
+/// `PATH_MAX`.
+const MOST_PATH_BYTES: usize = 4096;
 /// No path is deeper (`cgroup.max.depth` is unlimited, but paths are not).
 const MOST_DEPTH: u32 = 512;
 /// `CGROUP_SUBSYS_COUNT` is below 16.
@@ -201,7 +203,11 @@ impl<'k> Walker<'k> {
         let mut seen = FxHashSet::default();
         let mut stack = vec![(root, 0_u32, String::new())];
         while let Some((at, depth, parent)) = stack.pop() {
-            if !seen.insert(at) || depth > MOST_DEPTH || into.groups.len() >= MOST_GROUPS {
+            if !seen.insert(at)
+                || depth > MOST_DEPTH
+                || parent.len() > MOST_PATH_BYTES
+                || into.groups.len() >= MOST_GROUPS
+            {
                 into.incomplete = Some(Lacks::implausible("a tree of control groups that does not end"));
                 continue;
             }

@@ -126,7 +126,7 @@ fn compare(
     let mut count = 0_u64;
     let mut compare_all = || -> Field<u64> {
         let stride = cache.stride()?;
-        if (of_cache.len() as u64).saturating_mul(PAGE_SIZE) < stride {
+        if of_cache.is_empty() {
             return Ok(stride);
         }
         let lists = Lists::find(kernel, cache.at);
@@ -198,7 +198,8 @@ struct Candidates {
     /// Length of each group's objects.
     lengths: Vec<u64>,
     referenced: Vec<AtomicU64>,
-    frames: Vec<u64>,
+    /// The frames that they lie in, 64 to a word: memory may have holes of any size.
+    frames: FxHashMap<u64, u64>,
 }
 
 impl Candidates {
@@ -210,14 +211,11 @@ impl Candidates {
         objects.sort_unstable();
         let lengths: Vec<u64> = groups.iter().map(|group| group.bytes.max(1)).collect();
         let frames_of = |at: u64| (at.saturating_sub(direct.start.0)) / PAGE_SIZE;
-        let last = objects.last().map_or(0, |(at, _)| frames_of(*at)).saturating_add(8);
-        let mut frames = vec![0_u64; (last / 64).saturating_add(2) as usize];
+        let mut frames: FxHashMap<u64, u64> = FxHashMap::default();
         for (at, group) in &objects {
             let length = lengths.get(*group as usize).copied().unwrap_or(1);
             for frame in frames_of(*at)..=frames_of(at.saturating_add(length).saturating_sub(1)) {
-                if let Some(word) = frames.get_mut((frame / 64) as usize) {
-                    *word |= 1 << (frame % 64);
-                }
+                *frames.entry(frame / 64).or_default() |= 1 << (frame % 64);
             }
         }
         let referenced = (0..objects.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
@@ -228,7 +226,7 @@ impl Candidates {
     fn note(&self, word: u64, found_at: u64, direct: &DirectMap) {
         let Some(inside) = word.checked_sub(direct.start.0) else { return };
         let frame = inside / PAGE_SIZE;
-        let bits = self.frames.get((frame / 64) as usize).copied().unwrap_or(0);
+        let bits = self.frames.get(&(frame / 64)).copied().unwrap_or(0);
         if bits >> (frame % 64) & 1 == 0 {
             return;
         }

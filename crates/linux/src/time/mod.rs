@@ -1,5 +1,6 @@
 //! Timers: what the kernel means to do later (kernel/time).
 
+pub mod clocksource;
 pub mod hrtimer;
 pub mod wheel;
 
