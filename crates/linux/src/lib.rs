@@ -38,6 +38,8 @@ pub mod sched;
 pub mod scsi;
 pub mod signal;
 pub mod slab;
+pub mod smp;
+pub mod softirq;
 pub mod sparse;
 pub mod swap;
 pub mod system;

@@ -2,6 +2,7 @@
 
 pub mod clocksource;
 pub mod hrtimer;
+pub mod overdue;
 pub mod wheel;
 
 use kdive_base::VirtAddr;

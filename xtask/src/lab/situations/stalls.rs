@@ -80,3 +80,66 @@ pub(super) fn grace_period(known: &Known<'_>, rows: &[Value]) -> Faults {
     }
     faults
 }
+
+fn of_cpu<'v>(rows: &'v [Value], cpu: &str) -> Option<&'v Value> {
+    rows.iter().find(|row| number(row, "cpu") == cpu.parse().ok())
+}
+
+/// `crasher: deaf PID cpu CPU`, `crasher: calls PID cpu CPU FUNCTION`.
+pub(super) fn calls(known: &Known<'_>, rows: &[Value]) -> Faults {
+    let (deaf, calls) = (said(known, "deaf"), said(known, "calls"));
+    let deaf = deaf.first().and_then(|words| words.first_chunk::<3>());
+    let calls = calls.first().and_then(|words| words.first_chunk::<4>());
+    let (Some([deaf, _, cpu]), Some([caller, _, from, function])) = (deaf, calls) else {
+        return vec!["the guest named no processors".into()];
+    };
+    let mut faults = Faults::new();
+    let row = of_cpu(rows, cpu).unwrap_or(&Value::Null);
+    let off = row.get("interrupts_off") == Some(&Value::Bool(true));
+    if deaf.parse().ok() != row.get("task").map(pid) || !off {
+        faults.push(format!("CPU {cpu} does not run {deaf} with interrupts off: {row}"));
+    }
+    let is_it = |call: &Value| {
+        let from_pid = call.get("from").map(pid);
+        text(call, "function") == *function && from_pid == caller.parse().ok() && text(call, "kind") == "sync"
+    };
+    if !list(row, "pending").iter().any(is_it) {
+        faults.push(format!("CPU {cpu} was not asked for {function} by {caller}: {row}"));
+    }
+    let waits = of_cpu(rows, from).is_some_and(|row| !text(row, "waits_in").is_empty());
+    if !waits {
+        faults.push(format!("CPU {from} does not wait"));
+    }
+    faults
+}
+
+/// The deaf processor raised a tasklet before it turned deaf.
+pub(super) fn tasklets(known: &Known<'_>, rows: &[Value]) -> Faults {
+    let mut faults = Faults::new();
+    for words in said(known, "deaf") {
+        let row = words.get(2).and_then(|cpu| of_cpu(rows, cpu)).unwrap_or(&Value::Null);
+        let raised = list(row, "pending").iter().any(|name| name == "TASKLET");
+        let is_it = |tasklet: &Value| text(tasklet, "function") == "late_tasklet_function";
+        if !raised || !list(row, "tasklets").iter().any(is_it) {
+            faults.push(format!("the tasklet is not pending: {row}"));
+        }
+    }
+    faults
+}
+
+/// `crasher: overdue timer TIMER FUNCTION cpu CPU`.
+pub(super) fn timers(known: &Known<'_>, rows: &[Value]) -> Faults {
+    let mut faults = Faults::new();
+    for words in said(known, "overdue") {
+        let [_, timer, function, _, cpu] = words.as_slice() else { continue };
+        let is_it = |row: &Value| {
+            same_address(text(row, "timer"), timer)
+                && text(row, "function").starts_with(function)
+                && number(row, "cpu") == cpu.parse().ok()
+        };
+        if !rows.iter().any(is_it) {
+            faults.push(format!("{function} at {timer} is not overdue on CPU {cpu}"));
+        }
+    }
+    faults
+}
