@@ -35,6 +35,7 @@ int main(void)
 {
 	stuck_filter();
 	stuck_net();
+	stuck_array();
 	stuck_block();
 	stuck_journal();
 	sleep(2);

@@ -15,6 +15,7 @@ void fact(const char *format, ...) __attribute__((format(printf, 1, 2)));
 unsigned long long now(void);
 
 /* The parts: each starts processes of its own. */
+void stuck_array(void);
 void stuck_block(void);
 void stuck_journal(void);
 void stuck_net(void);

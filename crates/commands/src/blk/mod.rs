@@ -1,5 +1,6 @@
 //! `blk`: I/O that is not done, who waits for it, and what holds it back; the drivers below and on top of disks.
 
+mod arrays;
 mod loops;
 mod mapper;
 mod nvme;
@@ -27,6 +28,7 @@ pub(crate) static BLK: Command = Command {
         Opt::flag("-a", "with all tasks that wait, and the bios of each request"),
         Opt::flag("-q", "the state of each queue: frozen, quiesced, stopped, its scheduler, its limits"),
         Opt::flag("-m", "device mapper: devices, their state and tables, the paths of multipath devices"),
+        Opt::flag("-r", "arrays (md): their members, what failed, how far a sync has come"),
         Opt::flag("-s", "SCSI: hosts and their error handling, devices, commands"),
         Opt::flag("-n", "NVMe: controllers, their state and queues"),
         Opt::flag("-v", "virtio: rings, and how much of them the hypervisor has not answered"),
@@ -37,7 +39,7 @@ pub(crate) static BLK: Command = Command {
 };
 
 fn blk(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
-    let views = ["-q", "-m", "-s", "-n", "-v", "-l"];
+    let views = ["-q", "-m", "-r", "-s", "-n", "-v", "-l"];
     if let [one, other, ..] = views.into_iter().filter(|view| args.has(view)).collect::<Vec<_>>()[..] {
         return Err(UsageError::new("blk", format!("{one} and {other} are two views: ask for one")).into());
     }
@@ -50,6 +52,7 @@ fn blk(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
             match () {
                 () if args.has("-q") => queues::show(cx, &disks, out),
                 () if args.has("-m") => mapper::show(cx, &disks, out),
+                () if args.has("-r") => arrays::show(cx, &disks, out),
                 () if args.has("-l") => loops::show(cx, &disks, out),
                 () => pending::show(cx, args, &disks, out),
             }

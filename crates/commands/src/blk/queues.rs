@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kdive_base::VirtAddr;
-use kdive_linux::block::{Disk, HardwareQueue, LoopDevice, Mapped, Queue};
+use kdive_linux::block::{Array, Disk, HardwareQueue, LoopDevice, Mapped, Queue};
 use kdive_linux::fs::File;
 use kdive_linux::{path, tasks, wait};
 use kdive_target::{Field, Kernel, Lacks, Load};
@@ -221,6 +221,7 @@ impl Trouble {
             }));
         }
         held_by.extend(mapped(&kernel, disk));
+        held_by.extend(array(&kernel, disk));
         held_by.extend(backing(&kernel, disk));
         (!held_by.is_empty()).then_some(Self { disk: name, held_by, waiters })
     }
@@ -255,6 +256,19 @@ fn mapped(kernel: &Kernel, disk: &Disk) -> Vec<String> {
             };
             held.push(format!("device mapper's {name} has no path left: {then}"));
         }
+    }
+    held
+}
+
+/// Of an array: that it is suspended, that a change of its members is not written yet.
+fn array(kernel: &Kernel, disk: &Disk) -> Vec<String> {
+    let Some(array) = Array::of(kernel, disk) else { return Vec::new() };
+    let mut held = Vec::new();
+    if array.suspended.clone().is_ok_and(|count| count > 0) {
+        held.push("the array is suspended: I/O waits".to_owned());
+    }
+    if array.waits_for_superblock(kernel).is_ok_and(|waits| waits) {
+        held.push("the array has a change to write to its members: writes wait".to_owned());
     }
     held
 }

@@ -8,6 +8,7 @@ mod in_flight;
 mod issuer;
 mod loop_device;
 mod major;
+mod md;
 mod queue;
 mod request;
 
@@ -18,5 +19,6 @@ pub use in_flight::{InFlight, in_flight};
 pub use issuer::{How, Issuers, Owner};
 pub use loop_device::LoopDevice;
 pub use major::{BlockMajor, majors};
+pub use md::{Array, Member};
 pub use queue::{HardwareQueue, Queue, Tags};
 pub use request::{Io, Now, Pending, Requests, Stands};

@@ -70,6 +70,7 @@ const SITUATIONS: &[Situation] = &[
     Situation { scenario: "stuck", command: "blk", judge: stuck::requests },
     Situation { scenario: "stuck", command: "blk -m", judge: stuck::mappings },
     Situation { scenario: "stuck", command: "blk -s", judge: stuck::scsi_commands },
+    Situation { scenario: "stuck", command: "blk -r", judge: stuck::arrays },
     Situation { scenario: "stuck", command: "blk -n", judge: stuck::controllers },
     Situation { scenario: "stuck", command: "blk -v", judge: stuck::rings },
     Situation { scenario: "stuck", command: "journal", judge: stuck::journals },

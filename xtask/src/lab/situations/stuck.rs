@@ -157,6 +157,33 @@ pub(super) fn controllers(_known: &Known<'_>, rows: &[Value]) -> Faults {
     if found == 1 && rows.len() == 1 { Faults::new() } else { vec![format!("{rows:?} instead of nvme0")] }
 }
 
+/// `array NAME PERSONALITY GOOD FAILED`: an array of two that lost one.
+pub(super) fn arrays(known: &Known<'_>, rows: &[Value]) -> Faults {
+    let mut faults = Faults::new();
+    let facts = facts(known, "array");
+    if facts.len() != rows.len() {
+        faults.push(format!("{} arrays instead of {}", rows.len(), facts.len()));
+    }
+    for (fact, row) in facts.iter().zip(rows) {
+        let [name, personality, good, failed] = fact[..] else { continue };
+        let has = |device: &str, faulty: bool| {
+            items(row, "members").iter().any(|member| {
+                text(member, "device") == Some(device)
+                    && member.get("faulty").and_then(Value::as_bool) == Some(faulty)
+            })
+        };
+        let is = text(row, "disk") == Some(name)
+            && text(row, "personality") == Some(personality)
+            && number(row, "degraded") == Some(1)
+            && has(good, false)
+            && has(failed, true);
+        if !is {
+            faults.push(format!("{row} instead of {name} that lost {failed}"));
+        }
+    }
+    faults
+}
+
 /// The slow disk has been given three buffers, which the driver has not got back.
 pub(super) fn rings(_known: &Known<'_>, rows: &[Value]) -> Faults {
     let block = rows.iter().filter(|row| text(row, "kind") == Some("block"));
