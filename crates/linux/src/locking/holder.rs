@@ -19,6 +19,8 @@ pub enum Evidence {
     LastReader,
     /// The lock names the last task that took it; it may have given it back.
     LastHolder,
+    /// The kernel noted it among the locks that the task holds (`CONFIG_LOCKDEP`).
+    Lockdep,
     /// The lock's address stands on the task's stack, where functions keep what they still need.
     OnStack,
     /// A function on its stack has taken the lock before it went on.
@@ -37,7 +39,7 @@ impl Evidence {
     /// Whether it alone is proof.
     #[must_use]
     pub fn is_proof(self) -> bool {
-        matches!(self, Self::Owner | Self::Worker | Self::VforkChild | Self::Reader)
+        matches!(self, Self::Owner | Self::Lockdep | Self::Worker | Self::VforkChild | Self::Reader)
     }
 
     /// In words, behind the name of the task.
@@ -47,6 +49,7 @@ impl Evidence {
             Self::Owner => "the lock's owner",
             Self::LastReader => "the last that took it to read",
             Self::LastHolder => "the last that took it",
+            Self::Lockdep => "noted by lockdep",
             Self::OnStack => "the lock's address is on its stack",
             Self::TookIt => "a function on its stack took it",
             Self::Worker => "runs the work",

@@ -8,6 +8,7 @@ mod graph;
 mod hang;
 mod holder;
 mod kind;
+mod lockdep;
 mod name;
 mod scan;
 mod spin;
@@ -278,11 +279,36 @@ fn add_holders(kernel: &Kernel, tasks: &Tasks, waits: &mut [Wait]) {
             }
         }
     }
+    if let Ok(noted) = lockdep::held(kernel, tasks) {
+        add_noted(kernel, &noted, &waiting, &mut known);
+    }
     for wait in waits {
         let held = wait.lock.and_then(|lock| known.get(&(wait.kind, lock)));
         if let Some(held) = held {
             wait.holders.extend(held.holders.iter().cloned());
             wait.readers = held.readers;
+        }
+    }
+}
+
+/// Adds the holders that the kernel noted itself.
+fn add_noted(
+    kernel: &Kernel,
+    noted: &FxHashMap<VirtAddr, Vec<TaskName>>,
+    waiting: &FxHashSet<(VirtAddr, VirtAddr)>,
+    known: &mut FxHashMap<(LockKind, VirtAddr), holder::Held>,
+) {
+    for ((kind, lock), held) in known.iter_mut().filter(|((kind, _), _)| kind.has_holder()) {
+        let Ok(offset) = lockdep::map_offset(kernel, *kind) else { continue };
+        let tasks = noted.get(&lock.add(offset)).into_iter().flatten();
+        for task in tasks.filter(|task| !waiting.contains(&(*lock, task.task))) {
+            match held.holders.iter_mut().find(|holder| holder.task.task == task.task) {
+                Some(holder) => {
+                    holder.evidence.push(Evidence::Lockdep);
+                    holder.sure = true;
+                }
+                None => held.holders.push(Holder::new(task.clone(), vec![Evidence::Lockdep])),
+            }
         }
     }
 }

@@ -74,13 +74,16 @@ pub(super) struct Waiting {
     pub(super) lock: VirtAddr,
 }
 
+/// No kernel has more tasks than this (`PID_MAX_LIMIT`), and hence no lock more waiters.
+const MOST_WAITERS: usize = 1 << 22;
+
 /// Finds waiters and their locks.
 pub(super) struct Waiters<'k> {
     kernel: &'k Kernel,
     tasks: &'k Tasks,
     stack_bytes: u64,
-    /// Locks of waiters that were met: a lock with ten thousand waiters is walked once.
-    known: FxHashMap<VirtAddr, VirtAddr>,
+    /// Locks of waiters that were met, and lists that lead to none: one with ten thousand waiters is walked once.
+    known: FxHashMap<VirtAddr, Option<VirtAddr>>,
 }
 
 impl<'k> Waiters<'k> {
@@ -128,10 +131,10 @@ impl<'k> Waiters<'k> {
         hints: &[VirtAddr],
     ) -> Option<VirtAddr> {
         if let Some(lock) = self.known.get(&waiter) {
-            return Some(*lock);
+            return *lock;
         }
         let memory = self.kernel.memory();
-        let others = walk::list(memory, waiter.add(layout.link)).map_while(Result::ok);
+        let others = walk::list(memory, waiter.add(layout.link)).take(MOST_WAITERS).map_while(Result::ok);
         let mut ring = vec![waiter];
         let mut head = None;
         for link in others {
@@ -142,18 +145,19 @@ impl<'k> Waiters<'k> {
             }
         }
         let lock = match layout.lock {
-            Place::Head(offset) => head?.sub(offset),
+            Place::Head(offset) => head.map(|head| head.sub(offset)),
             Place::First(offset) => {
                 let named = hints.iter().copied();
                 let kept = words.iter().map(|(_, word)| word).filter(|word| word.0 >> 47 == (1 << 17) - 1);
                 let leads_here = |lock: &VirtAddr| {
                     memory.pointer(lock.add(offset)).is_ok_and(|first| ring.contains(&first))
                 };
-                named.chain(kept).find(leads_here)?
+                // Another waiter's stack may have what this one's has not.
+                Some(named.chain(kept).find(leads_here)?)
             }
         };
         self.known.extend(ring.into_iter().map(|waiter| (waiter, lock)));
-        Some(lock)
+        lock
     }
 
     fn is_waiter(&self, at: VirtAddr, layout: &Layout) -> bool {
