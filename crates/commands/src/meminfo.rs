@@ -300,9 +300,9 @@ mod tests {
         ShareRow::new("unaccounted", "  unaccounted", None, None).render(&(), &mut text).unwrap();
         assert_eq!(
             text,
-            "  reserved at boot               48 MB    10.0%   kernel image 36 MB, crash kernel 8 KB\n\
-             \x20 unaccounted                   -1 MB    -0.2%\n\
-             \x20 unaccounted                       ?        ?\n"
+            "  reserved at boot                48 MB    10.0%   kernel image 36 MB, crash kernel 8 KB\n\
+             \x20 unaccounted                     -1 MB    -0.2%\n\
+             \x20 unaccounted                         ?        ?\n"
         );
     }
 }
