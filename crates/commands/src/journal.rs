@@ -21,7 +21,7 @@ use crate::sink::{Render, Sink, SinkExt};
 pub(crate) static JOURNAL: Command = Command {
     names: &["journal"],
     group: Group::Devices,
-    summary: "journals of ext4: their transactions, who holds them open and who waits for them",
+    summary: "journals of ext4: transactions, who holds them open, who waits for them",
     operands: "",
     options: &[Opt::flag("-w", "only journals that somebody waits for")],
     help: include_str!("journal.md"),
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(
             text,
             "\
-  running 5 (0000000000000030): running, 1 open handles, 2 blocks
+\x20 running 5 (0000000000000030): running, 1 open handles, 2 blocks
     held for 2.9 s: PID: 260      TASK: 0000000000000010  CPU: 0    COMMAND: \"mkdir\"
       handle 0000000000000020 (directory, line 3018)
 "

@@ -18,7 +18,7 @@ use crate::sink::{Render, Sink, SinkExt};
 pub(crate) static TCP: Command = Command {
     names: &["tcp"],
     group: Group::Devices,
-    summary: "TCP connections from inside: windows, timers, retransmissions, what is not acknowledged",
+    summary: "TCP connections from inside: windows, timers, what is not acknowledged",
     operands: "",
     options: &[
         Opt::flag("-r", "only those that send again, probe a closed window or lost packets"),
