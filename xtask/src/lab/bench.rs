@@ -42,7 +42,7 @@ struct Case {
     /// kdive gets the vmlinux too; the others cannot do without.
     vmlinux: bool,
     kdive: &'static [&'static str],
-    /// crash's commands, a line each.
+    /// crash's commands, a line each; empty where it has no such thing.
     crash: &'static str,
     /// The same for drgn, as a program; empty where it has no such thing.
     drgn: &'static str,
@@ -52,6 +52,9 @@ const KDUMP: &str = "6.12-null-kexec.zlib";
 const LOAD: &str = "6.12-load.elf";
 
 const DRGN_BT: &str = "print(prog['init_uts_ns'].name); print(prog.crashed_thread().stack_trace())";
+
+/// There is no such command.
+const NOTHING: &str = "";
 
 /// A command on the dump of the `big` scenario, beside crash's.
 const fn of_big(about: &'static str, kdive: &'static [&'static str], crash: &'static str) -> Case {
@@ -98,6 +101,20 @@ const CASES: &[Case] = &[
     of_big("the same guest: `kmem -S`", &["kmem -S"], "kmem -S\n"),
     of_big("the same guest: `kmem -p`", &["kmem -p"], "kmem -p\n"),
     of_big("the same guest: `kmem -i`", &["kmem -i"], "kmem -i\n"),
+    of_big("the same guest: `locks`", &["locks"], NOTHING),
+    of_big("the same guest: `hang`", &["hang"], NOTHING),
+    of_big("the same guest: `stacks`", &["stacks"], NOTHING),
+    of_big("the same guest: `meminfo`", &["meminfo"], NOTHING),
+    of_big("the same guest: `slabtop`", &["slabtop"], NOTHING),
+    of_big("the same guest: `blk`", &["blk"], NOTHING),
+    Case {
+        about: "the same guest: `text-check`, vmlinux",
+        dump: "6.12-big.elf",
+        vmlinux: true,
+        kdive: &["text-check"],
+        crash: NOTHING,
+        drgn: NOTHING,
+    },
     Case {
         about: "the same guest, all that the kernel maps: `search -k init_task`",
         dump: "6.12-big.elf",
@@ -209,7 +226,7 @@ pub(crate) fn main(args: BenchArgs) -> Result<()> {
         let ours = bench.cost(|| bench.kdive(&kdive));
         let theirs: Vec<Option<Cost>> = match &peers {
             Some(peers) => vec![
-                bench.cost(|| bench.crash(peers)),
+                if case.crash.is_empty() { None } else { bench.cost(|| bench.crash(peers)) },
                 if case.drgn.is_empty() { None } else { bench.cost(|| bench.drgn(peers)) },
             ],
             None => vec![None, None],
