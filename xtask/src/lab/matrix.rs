@@ -84,6 +84,8 @@ const ROWS: &[Row] = &[
     Row { append: TRACKS, ..row("memory", SMALL) },
     row("fragment", SMALL),
     row("slableak", SMALL),
+    row("stuck", SMALL),
+    row("bitflip", SMALL),
     row("ipi", SMALL),
     row("hardlockup", SMALL),
     row("softlockup", SMALL),
