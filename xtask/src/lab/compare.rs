@@ -150,6 +150,8 @@ pub(crate) fn ps(known: &Known<'_>, text: &str) -> Faults {
             None if kills && !thread.is_kernel() => {}
             None => faults.push(format!("{} {} {MISSING}", thread.tid, thread.name)),
             Some(row) if kills && row.state == "ZO" => {}
+            // Where no memory is left, whoever runs waits for some.
+            Some(row) if EXHAUSTED.contains(&&*known.dump.scenario) && row.state == "UN" => {}
             Some(row) => faults.extend(wrong_row(thread, row)),
         }
     }
@@ -160,6 +162,9 @@ pub(crate) fn ps(known: &Known<'_>, text: &str) -> Faults {
     }
     faults
 }
+
+/// Scenarios that take all memory.
+const EXHAUSTED: [&str; 2] = ["oom", "slableak"];
 
 fn wrong_row(thread: &Thread, row: &PsRow<'_>) -> Option<String> {
     // `/proc` has a kernel thread's full name, the task itself only its beginning.
