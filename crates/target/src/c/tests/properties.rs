@@ -152,12 +152,14 @@ fn any_expression() -> impl Strategy<Value = String> {
     ];
     leaf.prop_recursive(6, 40, 3, |inner| {
         let operator = (0..Binary::ALL.len()).prop_map(|index| Binary::ALL[index].text());
-        let unary = prop::sample::select(&["-", "+", "!", "~", "*", "&", "sizeof "][..]);
+        let unary = prop::sample::select(&["-", "+", "!", "~", "*", "&"][..]);
         let member =
             prop::sample::select(&["pid", "flags", "level", "parent", "vals", "comm", "tasks", "none"][..]);
         prop_oneof![
             (inner.clone(), operator, inner.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
             (unary, inner.clone()).prop_map(|(op, a)| format!("{op} {a}")),
+            // `sizeof (int) 0` is no C: what follows is a unary expression, so no cast (C11 6.5.3).
+            inner.clone().prop_map(|a| format!("sizeof ({a})")),
             inner.clone().prop_map(|a| format!("({a})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a})[{b}]")),
             (inner.clone(), member.clone()).prop_map(|(a, m)| format!("({a}).{m}")),
@@ -165,7 +167,8 @@ fn any_expression() -> impl Strategy<Value = String> {
             (any_type(), inner.clone()).prop_map(|(of, a)| format!("({of}) {a}")),
             (any_type(), inner.clone()).prop_map(|(of, a)| format!("{{{of}}} {a}")),
             (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("({a} ? {b} : {c})")),
-            inner.prop_map(|a| format!("container_of({a}, struct task, tasks)")),
+            // In parentheses, since an argument of a macro is no comma expression.
+            inner.prop_map(|a| format!("container_of(({a}), struct task, tasks)")),
         ]
     })
 }
