@@ -6,7 +6,9 @@
 mod frame;
 mod log;
 mod registers;
+mod splat;
 
 pub use frame::{Frame, FrameTrust, InlineFrame, StackKind};
 pub use log::LogRecord;
 pub use registers::{PT_REGS, Register, Registers};
+pub use splat::{Access, CodeBytes, OtherStack, Place, SourceLine, Splat, SplatKind, TraceFrame};

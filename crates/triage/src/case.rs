@@ -1,0 +1,246 @@
+//! The facts of one death, before any judgement.
+
+use kdive_base::VirtAddr;
+use kdive_evidence::{Registers, Splat, TraceFrame};
+use kdive_target::Kernel;
+use serde::Serialize;
+
+/// Everything that is known of one dead kernel. A fact that its source does not tell is `None` or empty, and where that
+/// could decide the verdict, [`gaps`](Self::gaps) says so.
+#[derive(Default)]
+pub struct Case<'k> {
+    /// The machine and its kernel.
+    pub system: System,
+    /// What the kernel complained about, in the order of the log. The first is the cause of later ones until shown otherwise.
+    pub splats: Vec<Splat>,
+    /// Single lines of the log that tell something without being a splat: I/O errors, clock trouble, link changes.
+    pub events: Vec<Event>,
+    /// What ended the kernel, as far as its source tells it.
+    pub trigger: Option<Trigger>,
+    /// The task that died or asked for the dump.
+    pub crashed: Option<Crashed>,
+    /// Modules that were loaded.
+    pub modules: Vec<Module>,
+    /// Words found in memory that was printed or read around the damage, with where they stood: text where pointers belong.
+    pub stray_text: Vec<StrayText>,
+    /// A memory image to ask further. `None` for text.
+    pub image: Option<&'k Kernel>,
+    /// What could not be read and might have decided.
+    pub gaps: Vec<CaseGap>,
+}
+
+/// The machine and its kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct System {
+    /// The kernel's release (`uname -r`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// The kernel's version (`uname -v`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The architecture (`x86_64`, `i686`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// The machine's vendor and model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<String>,
+    /// The host's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodename: Option<String>,
+    /// How long it ran, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uptime_s: Option<u64>,
+    /// Processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Memory in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Letters of the kernel's taint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taint: Option<String>,
+    /// The kernel's command line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command_line: Option<String>,
+    /// The hypervisor that it runs under, where it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hypervisor: Option<String>,
+}
+
+impl System {
+    /// Whether addresses are 32 bits wide.
+    #[must_use]
+    pub fn is_32_bit(&self) -> bool {
+        self.machine.as_deref().is_some_and(|machine| {
+            machine.len() == 4 && machine.starts_with('i') && machine.ends_with("86")
+                || machine.starts_with("arm")
+        })
+    }
+}
+
+/// A line of the log that tells something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// What it is about.
+    pub kind: EventKind,
+    /// The first such line.
+    pub text: String,
+    /// When that was, in nanoseconds since boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_ns: Option<u64>,
+    /// How many such lines there are.
+    pub count: u64,
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A block device or its transport failed (`I/O error`, `blk_update_request`, `nvme ... timeout`, SCSI aborts).
+    BlockError,
+    /// A path of a multipath device failed.
+    MultipathFailure,
+    /// A filesystem found itself damaged or shut down.
+    FilesystemError,
+    /// An NFS server did not answer.
+    NfsServer,
+    /// A corrected or uncorrected hardware error (MCE, EDAC, GHES, AER).
+    HardwareError,
+    /// `Memory failure:`, a poisoned page.
+    PoisonedPage,
+    /// An IOMMU reported a fault.
+    IommuFault,
+    /// A clock source was found unstable, ticks were lost.
+    ClockTrouble,
+    /// The hypervisor paused the machine, or time jumped.
+    MachinePaused,
+    /// A network device's link or queue.
+    NetworkDevice,
+    /// `unregister_netdevice: waiting for`.
+    NetdevReference,
+    /// A table or limit is full (`nf_conntrack: table full`, `file-max limit`, `fork rejected`, `tcp_mem`).
+    LimitReached,
+    /// Firmware misbehaved.
+    Firmware,
+    /// A cluster manager fenced this node.
+    Fencing,
+    /// Suspend or hibernation failed.
+    PowerManagement,
+    /// A graphics engine hung.
+    GpuHang,
+    /// No root filesystem, no init.
+    Boot,
+    /// Something of the audit or security layer that is only noise, kept for its count.
+    Noise,
+}
+
+/// What ended the kernel, apart from why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trigger {
+    /// The kind of end.
+    pub kind: TriggerKind,
+    /// The line or fact that tells it.
+    pub text: String,
+}
+
+/// Kinds of end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TriggerKind {
+    /// An oops in interrupt context, in the idle task or in init: always fatal.
+    FatalOops,
+    /// `panic_on_oops`.
+    PanicOnOops,
+    /// `panic()` called directly.
+    Panic,
+    /// `hung_task_panic`.
+    HungTaskPanic,
+    /// `softlockup_panic`.
+    SoftLockupPanic,
+    /// `hardlockup_panic`, or the NMI watchdog.
+    HardLockupPanic,
+    /// `panic_on_rcu_stall`.
+    RcuStallPanic,
+    /// `panic_on_warn`.
+    PanicOnWarn,
+    /// `panic_on_oom`, or nothing left to kill.
+    OutOfMemoryPanic,
+    /// Another `panic_on_...` switch (taint, I/O NMI, unrecovered NMI, corrected errors).
+    PanicSwitch,
+    /// SysRq `c`, or a write of `c` to `/proc/sysrq-trigger`.
+    Sysrq,
+    /// An NMI from outside: a button, IPMI, a hypervisor, a watchdog device.
+    NmiButton,
+    /// A machine check.
+    MachineCheck,
+    /// The hypervisor or an operator took the image from outside; the kernel ran on or stood still.
+    Snapshot,
+    /// init died.
+    InitKilled,
+}
+
+/// The task that died.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Crashed {
+    /// Its number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Its command name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comm: Option<String>,
+    /// Its `task_struct`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<VirtAddr>,
+    /// Its processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
+    /// Its whole backtrace, innermost frame first, functions of the crash path included.
+    pub frames: Vec<TraceFrame>,
+    /// Registers at the exception on that backtrace.
+    #[serde(skip)]
+    pub registers: Option<Registers>,
+}
+
+/// A loaded module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Module {
+    /// Its name.
+    pub name: String,
+    /// Letters of taint (`P`, `O`, `E`, or `U` of old Red Hat kernels).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub taint: String,
+    /// Its version, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+impl Module {
+    /// Whether it was built outside of the kernel's tree, or is not free software.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.taint.chars().any(|letter| matches!(letter, 'P' | 'O' | 'U' | 'X' | 'F'))
+    }
+}
+
+/// Text where a pointer or another word of data belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StrayText {
+    /// Where it stood: a register, an address, a member of a structure.
+    pub place: String,
+    /// The text.
+    pub text: String,
+}
+
+/// Something that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CaseGap {
+    /// What is lacking.
+    pub what: String,
+    /// Why.
+    pub why: String,
+    /// How to have it next time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_time: Option<String>,
+}

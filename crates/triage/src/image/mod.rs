@@ -1,0 +1,1 @@
+//! Reads a case out of a memory image.
