@@ -23,6 +23,10 @@ pub struct Case<'k> {
     pub modules: Vec<Module>,
     /// Words found in memory that was printed or read around the damage, with where they stood: text where pointers belong.
     pub stray_text: Vec<StrayText>,
+    /// Stacks of further tasks, where the source shows them (`foreach bt`, SysRq `t` and `w`).
+    pub stacks: Vec<TaskStack>,
+    /// How memory stood at the end (`Mem-Info:` of the last OOM report, `kmem -i` and `kmem -f` of a pasted session).
+    pub memory: MemoryFacts,
     /// A memory image to ask further. `None` for text.
     pub image: Option<&'k Kernel>,
     /// What could not be read and might have decided.
@@ -201,6 +205,73 @@ pub struct Crashed {
     /// Registers at the exception on that backtrace.
     #[serde(skip)]
     pub registers: Option<Registers>,
+}
+
+/// The stack of a task that did not die.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TaskStack {
+    /// Its number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Its command name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comm: Option<String>,
+    /// The letter of its state (`D`, `R`, `S`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<char>,
+    /// Its frames, innermost first.
+    pub frames: Vec<TraceFrame>,
+}
+
+/// How memory stood. In bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryFacts {
+    /// Zones, of all nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<ZoneFacts>,
+    /// All memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// Free memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<u64>,
+    /// Memory that a 32-bit kernel can address directly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low_total: Option<u64>,
+    /// Of that, free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low_free: Option<u64>,
+    /// The slab allocator's memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slab: Option<u64>,
+    /// tmpfs and other shared memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shmem: Option<u64>,
+    /// Swap, and what of it is free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<(u64, u64)>,
+}
+
+/// A zone of memory. In bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ZoneFacts {
+    /// Its name (`DMA32`, `Normal`, `HighMem`).
+    pub name: String,
+    /// Its node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<u32>,
+    /// Its size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// What is free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<u64>,
+    /// The watermark below which only emergencies are served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<u64>,
+    /// Free blocks, by order: of 1 page, of 2, of 4...
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<u64>,
 }
 
 /// A loaded module.
