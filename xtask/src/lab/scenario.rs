@@ -49,6 +49,10 @@ macro_rules! inserted {
     };
 }
 
+/// The process that breaks the kernel writes `c` to /proc/sysrq-trigger.
+const SYSRQ: &[&str] =
+    &["sysrq_handle_crash", "__handle_sysrq", "write_sysrq_trigger", "vfs_write", "do_syscall_64"];
+
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "idle", about: "nothing happens: a live system", end: End::Alive, ..BASE },
     Scenario {
@@ -64,18 +68,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         patience: 300,
         ..BASE
     },
-    Scenario {
-        name: "sysrq",
-        about: "echo c >/proc/sysrq-trigger",
-        frames: &[
-            "sysrq_handle_crash",
-            "__handle_sysrq",
-            "write_sysrq_trigger",
-            "vfs_write",
-            "do_syscall_64",
-        ],
-        ..BASE
-    },
+    Scenario { name: "sysrq", about: "echo c >/proc/sysrq-trigger", frames: SYSRQ, ..BASE },
     Scenario {
         name: "null",
         about: "write through a null pointer",
@@ -324,13 +317,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "big",
         about: "1,500 processes of two threads, a filled page cache, then sysrq",
-        frames: &[
-            "sysrq_handle_crash",
-            "__handle_sysrq",
-            "write_sysrq_trigger",
-            "vfs_write",
-            "do_syscall_64",
-        ],
+        frames: SYSRQ,
         memory: 4096,
         patience: 400,
         ..BASE
@@ -338,13 +325,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "stuck",
         about: "I/O, a journal and packets that do not go on, each in a way of its own, then sysrq",
-        frames: &[
-            "sysrq_handle_crash",
-            "__handle_sysrq",
-            "write_sysrq_trigger",
-            "vfs_write",
-            "do_syscall_64",
-        ],
+        frames: SYSRQ,
         patience: 300,
         more_disks: true,
         ..BASE
@@ -352,13 +333,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "rich",
         about: "something in every subsystem, and all of /proc written down, then sysrq",
-        frames: &[
-            "sysrq_handle_crash",
-            "__handle_sysrq",
-            "write_sysrq_trigger",
-            "vfs_write",
-            "do_syscall_64",
-        ],
+        frames: SYSRQ,
         patience: 300,
         ..BASE
     },
