@@ -183,12 +183,10 @@ fn committed(kernel: &Kernel) -> Field<u64> {
 /// # Errors
 /// The kernel does not say where its page structures are.
 pub fn shared(kernel: &Kernel) -> Field<u64> {
-    /// Frames that one thread looks at at a time.
-    const PIECE: u64 = 1 << 15;
     let (array, loader) = (PageArray::find(kernel)?, kernel.loader::<Page>());
     let reserved = kernel.enumerator("PG_reserved")?;
     let reserved = u32::try_from(reserved).ok().and_then(|bit| 1_u64.checked_shl(bit)).unwrap_or(0);
-    let pieces: Vec<_> = array.pieces(PIECE).collect();
+    let pieces: Vec<_> = array.pieces(PageArray::PIECE).collect();
     let count = |frames: &Range<Pfn>| {
         let chunk = array.read(kernel, frames);
         let shared = chunk.pages().filter(|raw| is_shared(&loader.load_read(raw.at, raw.bytes), reserved));

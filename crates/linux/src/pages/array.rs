@@ -37,6 +37,9 @@ pub struct RawPage<'a> {
 }
 
 impl PageArray {
+    /// Frames that one thread looks at at a time: 2 MiB of page structures, and a multiple of every pageblock.
+    pub const PIECE: u64 = 1 << 15;
+
     /// The array of this kernel.
     ///
     /// # Errors

@@ -125,9 +125,6 @@ pub struct Census {
     pub incomplete: Option<(u64, Lacks)>,
 }
 
-/// Frames that one thread looks at at a time: a multiple of every pageblock.
-const PIECE: u64 = 1 << 15;
-
 impl Census {
     /// The census of this kernel: taken on the first call, then shared.
     ///
@@ -150,7 +147,7 @@ impl Census {
         let kinds = Kinds::find(kernel)?;
         let loader = kernel.loader::<Page>();
         let block_order = block_order(kernel)?;
-        let pieces: Vec<_> = array.pieces(PIECE).collect();
+        let pieces: Vec<_> = array.pieces(PageArray::PIECE).collect();
         let found: Vec<_> = pieces
             .par_iter()
             .map(|frames| {
@@ -271,7 +268,8 @@ impl Kinds {
         }
         if self.pages.is_buddy(page) == Ok(true) {
             let order = page.private.clone().ok().and_then(|order| u32::try_from(order).ok());
-            let pages = order.and_then(|order| 1_u64.checked_shl(order)).filter(|pages| *pages <= PIECE);
+            let pages =
+                order.and_then(|order| 1_u64.checked_shl(order)).filter(|pages| *pages <= PageArray::PIECE);
             return (PageKind::Free, pages.unwrap_or(1).saturating_sub(1));
         }
         (self.of_head(page), 0)

@@ -289,7 +289,7 @@ fn search(
     direct: &DirectMap,
     cancel: &Cancel,
 ) -> Field<(u64, u64)> {
-    /// Frames that one thread looks at at a time.
+    /// Frames that one thread reads at a time, their contents too: small, so that threads end together.
     const PIECE: u64 = 1 << 13;
     let (array, kinds, loader) = (PageArray::find(kernel)?, Kinds::find(kernel)?, kernel.loader::<Page>());
     let pieces: Vec<_> = array.pieces(PIECE).collect();

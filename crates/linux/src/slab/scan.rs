@@ -17,9 +17,6 @@ pub struct AllSlabs {
     pub incomplete: Option<(u64, Lacks)>,
 }
 
-/// Frames that one thread looks at at a time: 2 MiB of page structures.
-const PIECE: u64 = 1 << 15;
-
 impl AllSlabs {
     /// The slabs of the kernel: looked for on the first call, then shared.
     ///
@@ -36,7 +33,7 @@ impl AllSlabs {
             kernel.member("slab", &["slab_cache"]).or_else(|_| kernel.member("page", &["slab_cache"]))?;
         let cache_at = cache.offset as usize;
         let compound_at = page.member(Page::COMPOUND).map(|member| member.offset as usize);
-        let pieces: Vec<_> = array.pieces(PIECE).collect();
+        let pieces: Vec<_> = array.pieces(PageArray::PIECE).collect();
         let found: Vec<_> = pieces
             .par_iter()
             .map(|frames| {
