@@ -24,6 +24,8 @@ const ET_CORE: u16 = 4;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 const PN_XNUM: u32 = 0xffff;
+/// The note that Red Hat's netdump and diskdump add to a partial dump.
+const NT_DISKDUMP: u32 = 0x7000_0001;
 /// `DUMP_ELF_INCOMPLETE` in `e_flags`: makedumpfile ran out of space.
 const EF_INCOMPLETE: u32 = 1;
 
@@ -215,6 +217,11 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
     let notes = collect_notes(&header, &segments, &**file, &mut facts);
     let loads: Vec<ProgramHeader> = segments.into_iter().filter(|segment| segment.kind == PT_LOAD).collect();
     warn_if_cut(&loads, file.len(), &mut facts);
+    if notes.other.iter().any(|note| note.kind == NT_DISKDUMP) {
+        facts
+            .warnings
+            .push("pages were left out of this dump without a list of them: they read as zeros".into());
+    }
     let memory = ElfMemory::new(&header, &loads, file, hints);
     Ok(Opened { memory: Arc::new(memory), facts, notes, files: Vec::new() })
 }

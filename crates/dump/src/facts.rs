@@ -1,5 +1,7 @@
 //! What a container says of itself: `kdive info` shows it.
 
+use kdive_base::ByteReader;
+use kdive_base::bytes::until_nul;
 use serde::Serialize;
 
 /// What a container says of itself. Every field can be absent: formats differ in what they tell.
@@ -80,4 +82,23 @@ pub struct UtsName {
     pub machine: String,
     /// NIS domain name.
     pub domainname: String,
+}
+
+impl UtsName {
+    /// Reads the six texts of 65 bytes each.
+    pub(crate) fn read(reader: &mut ByteReader<'_>) -> Option<Self> {
+        const FIELD: usize = 65;
+        let mut field = || {
+            let text = reader.take(FIELD)?;
+            Some(String::from_utf8_lossy(until_nul(text)).into_owned())
+        };
+        Some(Self {
+            sysname: field()?,
+            nodename: field()?,
+            release: field()?,
+            version: field()?,
+            machine: field()?,
+            domainname: field()?,
+        })
+    }
 }

@@ -7,11 +7,11 @@ use kdive_base::ReadAt;
 
 use crate::open::Opened;
 use crate::window::read_up_to;
-use crate::{Hints, OpenError, avml, elf, flattened, kdump, libvirt, lime, savevm};
+use crate::{Hints, OpenError, avml, elf, flattened, kdump, libvirt, lime, lkcd, savevm};
 
 /// Formats that [`crate::open()`] reads, in the order in which they are tried.
 pub(crate) static FORMATS: &[Format] =
-    &[elf::FORMAT, kdump::FORMAT, lime::FORMAT, avml::FORMAT, savevm::FORMAT];
+    &[elf::FORMAT, kdump::FORMAT, lkcd::FORMAT, lime::FORMAT, avml::FORMAT, savevm::FORMAT];
 
 /// Wrappers that [`crate::open()`] peels off.
 pub(crate) static WRAPPERS: &[Wrapper] = &[flattened::WRAPPER, libvirt::WRAPPER];

@@ -27,6 +27,7 @@ mod input;
 mod kdump;
 mod libvirt;
 mod lime;
+mod lkcd;
 mod memory;
 mod notes;
 mod open;

@@ -11,6 +11,7 @@ mod support;
 
 use kdive_base::{Endian, PhysAddr, VirtAddr, Why};
 use kdive_dump::{Hints, Kind, OpenError, RunState, open, probe};
+use kdive_evidence::Register;
 use support::{Layout, PAGE, input, note, open_bytes, page, read_page, runs};
 
 /// A segment: type, virtual and physical address, bytes in the file, bytes in memory.
@@ -258,4 +259,43 @@ fn elf_files_that_are_no_kernel_cores_are_told() {
     let error = open_bytes(&process.build()).map(drop).unwrap_err();
     assert!(matches!(error, OpenError::NotADump { kind: Kind::UserCore, .. }), "{error}");
     assert_eq!(kind(Core::new(vec![load(0, page(1))])), Kind::Dump("ELF core"));
+}
+
+/// Red Hat's netdump and diskdump's savecore: notes of one processor, no VMCOREINFO, all of RAM from address 0 on.
+#[test]
+fn a_netdump_opens_and_says_that_pages_were_left_out() {
+    for is_64 in [false, true] {
+        let word = if is_64 { 8 } else { 4 };
+        let (bytes, registers_at, ip, ip_at) =
+            if is_64 { (336, 112, 0xffff_ffff_8013_2ed8, 16) } else { (144, 72, 0xc013_2ed8, 12) };
+        let mut status = Layout::default();
+        status.int(registers_at + ip_at * word, word, ip).put(bytes, &[]);
+        let one = Endian::Little;
+        let mut area = note(one, "CORE", 1, &status.bytes);
+        area.extend(note(one, "CORE", 3, &[0; 124]));
+        area.extend(note(one, "CORE", 4, &[0x10; 8][..word]));
+        for partial in [false, true] {
+            let mut area = area.clone();
+            if partial {
+                area.extend(note(one, "CORE", 0x7000_0001, &[1, 0, 0, 0]));
+            }
+            let mut memory = load(0, pages(&[0, 1, 2, 3]));
+            memory.virt = if is_64 { 0x100_0000_0000 } else { 0xc000_0000 };
+            let core = Core { is_64, ..Core::new(vec![notes(area), memory]) }.build();
+            assert_eq!(probe(&core), Kind::Dump("ELF core"));
+            let opened = open_bytes(&core).unwrap();
+            assert_eq!(opened.facts.machine.as_deref(), Some(if is_64 { "x86_64" } else { "i386" }));
+            assert_eq!(opened.notes.cpus[0].registers.get(Register::Rip), Some(ip));
+            assert!(opened.notes.other.iter().any(|note| (note.kind, note.bytes) == (4, word as u64)));
+            let warns = opened.facts.warnings.iter().any(|warning| warning.contains("left out"));
+            assert_eq!(warns, partial, "{:?}", opened.facts.warnings);
+            for pfn in 0..4 {
+                assert_eq!(read_page(&*opened.memory, pfn).unwrap(), page(pfn));
+            }
+            let mut through = vec![0; PAGE];
+            let at = if is_64 { 0x100_0000_0000 } else { 0xc000_0000 } + PAGE as u64;
+            assert_eq!(opened.memory.read_virtual(VirtAddr(at), &mut through), (PAGE, None));
+            assert_eq!(through, page(1));
+        }
+    }
 }

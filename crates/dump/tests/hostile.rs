@@ -9,72 +9,11 @@
 
 mod support;
 
-use std::io::Write;
-
 use kdive_base::{Cancel, PhysAddr, Why};
 use kdive_dump::{Hints, Opened, find_vmcoreinfo, open};
 use proptest::prelude::*;
-use support::savevm::Savevm;
+use support::every::{every_format, kdump};
 use support::{Kdump, PAGE, Stored, flatten, input, open_bytes, page, read_page};
-
-fn kdump() -> Vec<u8> {
-    let mut dump = Kdump { ram: vec![0..16], max_mapnr: 16, ..Kdump::default() };
-    for pfn in 0..4 {
-        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(&page(pfn)).unwrap();
-        dump.pages.insert(pfn, Stored { flags: 1, bytes: encoder.finish().unwrap() });
-    }
-    dump.build()
-}
-
-fn elf() -> Vec<u8> {
-    let mut file = support::Layout::default();
-    file.put(0, b"\x7fELF\x02\x01\x01")
-        .int(16, 2, 4)
-        .int(18, 2, 62)
-        .int(32, 8, 64)
-        .int(54, 2, 56)
-        .int(56, 2, 2);
-    let note = support::note(kdive_base::Endian::Little, "VMCOREINFO", 0, b"OSRELEASE=1\n");
-    file.int(64, 4, 4).int(72, 8, 176).int(96, 8, note.len() as u64).put(176, &note);
-    file.int(120, 4, 1).int(128, 8, 512).int(152, 8, 4 * PAGE as u64).int(160, 8, 4 * PAGE as u64);
-    for pfn in 0..4 {
-        file.put(512 + PAGE * pfn, &page(pfn as u64));
-    }
-    file.bytes
-}
-
-fn lime() -> Vec<u8> {
-    let mut file = b"EMiL\x01\0\0\0".to_vec();
-    file.extend_from_slice(&0_u64.to_le_bytes());
-    file.extend_from_slice(&(4 * PAGE as u64 - 1).to_le_bytes());
-    file.extend_from_slice(&[0; 8]);
-    (0..4).for_each(|pfn| file.extend(page(pfn)));
-    file
-}
-
-fn avml() -> Vec<u8> {
-    let mut file = lime()[..32].to_vec();
-    file[..8].copy_from_slice(b"AVML\x02\0\0\0");
-    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
-    (0..4).for_each(|pfn| encoder.write_all(&page(pfn)).unwrap());
-    let frames = encoder.into_inner().unwrap();
-    file.extend_from_slice(&frames);
-    file.extend_from_slice(&(frames.len() as u64).to_le_bytes());
-    file
-}
-
-fn every_format() -> Vec<(&'static str, Vec<u8>)> {
-    vec![
-        ("kdump", kdump()),
-        ("flattened kdump", flatten(&kdump(), &[4096, 333], |_| ())),
-        ("ELF", elf()),
-        ("flattened ELF", flatten(&elf(), &[1000], |_| ())),
-        ("LiME", lime()),
-        ("AVML", avml()),
-        ("savevm", Savevm::of_pages((0..4).map(|pfn| (pfn, page(pfn)))).build()),
-    ]
-}
 
 /// Reads a little of everything.
 fn touch(opened: &Opened) {
@@ -158,16 +97,21 @@ fn bitmaps_cut_in_the_middle_are_walked_in_big_steps() {
     assert_eq!(read_page(&*opened.memory, (1 << 24) - 1), Err(Why::BeyondFileEnd));
 }
 
+fn one_of(which: proptest::sample::Index) -> (&'static str, Vec<u8>) {
+    let mut formats = every_format();
+    formats.swap_remove(which.index(formats.len()))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 800, ..ProptestConfig::default() })]
 
     #[test]
     fn wrong_bits_never_panic(
-        which in 0_usize..7,
+        which: proptest::sample::Index,
         flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>(), any::<bool>()), 1..6),
         zero_excluded: bool,
     ) {
-        let (_, mut bytes) = every_format().swap_remove(which);
+        let (_, mut bytes) = one_of(which);
         for (at, value, in_header) in flips {
             // Headers are a small part of the file, and where it matters most.
             let at = at.index(if in_header { 640.min(bytes.len()) } else { bytes.len() });
@@ -180,11 +124,11 @@ proptest! {
 
     #[test]
     fn wrong_words_never_panic(
-        which in 0_usize..7,
+        which: proptest::sample::Index,
         at in 0_usize..5000,
         value in prop_oneof![Just(u64::MAX), Just(i64::MAX as u64), Just(1 << 40), Just(0), any::<u64>()],
     ) {
-        let (_, mut bytes) = every_format().swap_remove(which);
+        let (_, mut bytes) = one_of(which);
         let at = (at & !3).min(bytes.len() - 8);
         bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
         if let Ok(opened) = open_bytes(&bytes) {

@@ -246,6 +246,28 @@ fn a_diskdump_header_is_read_without_its_sub_header() {
     expect_sample(&dump.build());
     let facts = open_bytes(&dump.build()).unwrap().facts;
     assert_eq!((facts.format, facts.incomplete, facts.dump_level), ("diskdump", false, None));
+    assert_eq!(facts.compression, ["zlib"]);
+    let facts = open_bytes(&Kdump { status: 1, ..dump }.build()).unwrap().facts;
+    assert_eq!((facts.incomplete, facts.compression), (true, vec!["none"]));
+}
+
+/// Of a machine whose RAM is all in the dump, diskdump writes one bitmap. One block of it is not too little.
+#[test]
+fn a_diskdump_without_filter_has_one_bitmap() {
+    for (is_64, endian) in [(true, Endian::Little), (false, Endian::Little), (false, Endian::Big)] {
+        let mut dump = Kdump { signature: b"DISKDUMP", version: 1, status: 8, is_64, endian, ..sample() };
+        dump.one_bitmap = true;
+        let ram: Vec<u64> = dump.pages.keys().copied().collect();
+        let opened = open_bytes(&dump.build()).unwrap();
+        assert_eq!(opened.facts.word_bits, Some(if is_64 { 64 } else { 32 }));
+        for pfn in 0..64 {
+            let wanted = dump.pages.get(&pfn).map_or(Err(Why::NeverPresent), |_| Ok(()));
+            assert_eq!(read_page(&*opened.memory, pfn).map(drop), wanted, "page {pfn} of {ram:?}");
+        }
+        let both = open_bytes(&Kdump { one_bitmap: false, ..dump }.build()).unwrap();
+        let left_out = (0..64).find(|pfn| !ram.contains(pfn)).unwrap();
+        assert_eq!(read_page(&*both.memory, left_out), Err(Why::Excluded));
+    }
 }
 
 #[test]

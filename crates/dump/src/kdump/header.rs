@@ -1,14 +1,15 @@
 //! `struct disk_dump_header` and `struct kdump_sub_header`, as makedumpfile's IMPLEMENTATION file documents them: in the
 //! byte order, word size and alignment of the dumped machine.
 
-use kdive_base::bytes::until_nul;
 use kdive_base::{ByteReader, Endian};
 
 use crate::codec::Codec;
 use crate::facts::UtsName;
 
 pub(crate) const SIGNATURE: &[u8; 8] = b"KDUMP   ";
-/// Of the kernel patches that came before kdump. The main header is the same.
+/// Of Red Hat's diskdump, the kernel patches that came before kdump. The main header is the same, but for the flags of
+/// `status`; the sub header holds the registers of one processor; and there is one bitmap instead of two where no page of
+/// RAM was left out.
 pub(crate) const OLD_SIGNATURE: &[u8; 8] = b"DISKDUMP";
 
 /// Bytes of the fixed part of the main header, the longer of the two forms.
@@ -22,7 +23,9 @@ pub(crate) const INCOMPLETE: u32 = 8;
 pub(crate) const EXCLUDED_VMEMMAP: u32 = 0x10;
 pub(crate) const ZSTD: u32 = 0x20;
 
-const UTS_FIELD: usize = 65;
+/// Flags of the `status` of a `DISKDUMP`.
+const OLD_INCOMPLETE: u32 = 1;
+const OLD_ZLIB: u32 = 8;
 
 /// The codec that the flags of a page descriptor name.
 pub(crate) fn codec(flags: u32) -> Option<Codec> {
@@ -73,18 +76,7 @@ impl Header {
         let mut reader = ByteReader::new(head, endian);
         let old = reader.take(8)? == OLD_SIGNATURE;
         let version = reader.u32()?;
-        let mut field = || {
-            let text = reader.take(UTS_FIELD)?;
-            Some(String::from_utf8_lossy(until_nul(text)).into_owned())
-        };
-        let uts = UtsName {
-            sysname: field()?,
-            nodename: field()?,
-            release: field()?,
-            version: field()?,
-            machine: field()?,
-            domainname: field()?,
-        };
+        let uts = UtsName::read(&mut reader)?;
         reader.align(if is_64 { 8 } else { 4 })?;
         let timestamp = if is_64 { reader.u64()? } else { u64::from(reader.u32()?) };
         reader.skip(if is_64 { 8 } else { 4 })?; // microseconds
@@ -118,14 +110,14 @@ impl Header {
         if !self.block_size.is_power_of_two() || !(1 << 10..=1 << 20).contains(&self.block_size) {
             return Err(format!("the header's block size makes no sense ({:#x})", self.block_size));
         }
-        if self.sub_blocks == 0 || self.bitmap_blocks < 2 {
+        if self.sub_blocks == 0 || self.bitmap_blocks < if self.old { 1 } else { 2 } {
             let (sub, bitmap) = (self.sub_blocks, self.bitmap_blocks);
             return Err(format!(
                 "the header's sizes make no sense (sub header {sub} blocks, bitmaps {bitmap} blocks)"
             ));
         }
         // In version 6 the 32-bit number may have been cut; a machine with so many pages has big bitmaps in any case.
-        if self.version < 6 && u64::from(self.max_mapnr) > self.bitmap_bits() {
+        if (self.version < 6 || self.old) && u64::from(self.max_mapnr) > self.bitmap_bits() {
             return Err(format!("the header's bitmaps are too small for {} pages", self.max_mapnr));
         }
         Ok(self)
@@ -135,9 +127,16 @@ impl Header {
         count.saturating_mul(u64::from(self.block_size))
     }
 
-    /// Bytes of one of the two bitmaps.
+    /// Whether one bitmap says both what is RAM and what is in the dump: there is no room for two.
+    pub(crate) fn has_one_bitmap(&self) -> bool {
+        let half = self.blocks(u64::from(self.bitmap_blocks) / 2).saturating_mul(8);
+        self.old && half < u64::from(self.max_mapnr)
+    }
+
+    /// Bytes of one bitmap.
     pub(crate) fn bitmap_bytes(&self) -> u64 {
-        self.blocks(u64::from(self.bitmap_blocks) / 2)
+        let blocks = u64::from(self.bitmap_blocks);
+        self.blocks(if self.has_one_bitmap() { blocks } else { blocks / 2 })
     }
 
     /// Pages that one bitmap can describe.
@@ -152,7 +151,8 @@ impl Header {
 
     /// Offset of the second bitmap: which pages are in the dump.
     pub(crate) fn dumped_bitmap_at(&self) -> u64 {
-        self.ram_bitmap_at().saturating_add(self.bitmap_bytes())
+        let ram = if self.has_one_bitmap() { 0 } else { self.bitmap_bytes() };
+        self.ram_bitmap_at().saturating_add(ram)
     }
 
     /// Offset of the page descriptors.
@@ -163,7 +163,8 @@ impl Header {
     /// The codecs that `status` announces.
     pub(crate) fn compression(&self) -> Vec<&'static str> {
         if self.old {
-            return Vec::new();
+            let codec = if self.status & OLD_ZLIB != 0 { Codec::Zlib } else { Codec::Raw };
+            return vec![codec.name()];
         }
         let flags = [ZLIB, LZO, SNAPPY, ZSTD].into_iter().filter(|flag| self.status & flag != 0);
         let names: Vec<_> = flags.filter_map(codec).map(Codec::name).collect();
@@ -171,7 +172,10 @@ impl Header {
     }
 
     pub(crate) fn has(&self, flag: u32) -> bool {
-        !self.old && self.status & flag != 0
+        match flag {
+            INCOMPLETE if self.old => self.status & OLD_INCOMPLETE != 0,
+            _ => !self.old && self.status & flag != 0,
+        }
     }
 }
 

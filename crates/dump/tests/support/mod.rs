@@ -1,6 +1,8 @@
 //! Dumps laid out by hand from the formats' documentation, so that a wrong constant in the crate is caught.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses a part of this")]
 
+pub mod every;
+pub mod lkcd;
 pub mod savevm;
 
 use std::collections::BTreeMap;
@@ -129,6 +131,8 @@ pub struct Kdump {
     /// 64-bit fields of a 32-bit sub header are aligned to 8 bytes, as on ARM.
     pub padded: bool,
     pub signature: &'static [u8; 8],
+    /// One bitmap for both purposes, as diskdump writes it where nothing was left out.
+    pub one_bitmap: bool,
     pub version: u32,
     pub sysname: &'static str,
     pub machine: &'static str,
@@ -149,6 +153,7 @@ impl Default for Kdump {
             is_64: true,
             padded: false,
             signature: b"KDUMP   ",
+            one_bitmap: false,
             version: 6,
             sysname: "Linux",
             machine: "x86_64",
@@ -176,8 +181,12 @@ impl Kdump {
         (self.max_mapnr as usize).div_ceil(8).next_multiple_of(PAGE)
     }
 
+    fn bitmaps(&self) -> usize {
+        if self.one_bitmap { 1 } else { 2 }
+    }
+
     pub fn descriptors_at(&self) -> usize {
-        self.bitmaps_at() + 2 * self.bitmap_bytes()
+        self.bitmaps_at() + self.bitmaps() * self.bitmap_bytes()
     }
 
     pub fn build(&self) -> Vec<u8> {
@@ -193,13 +202,13 @@ impl Kdump {
             4,
             Self::SUB_BLOCKS as u64,
         );
-        file.int(at[4], 4, (2 * self.bitmap_bytes() / PAGE) as u64).int(
+        file.int(at[4], 4, (self.bitmaps() * self.bitmap_bytes() / PAGE) as u64).int(
             at[5],
             4,
             self.max_mapnr.min(u32::MAX.into()),
         );
         self.sub_header(&mut file);
-        self.bitmaps(&mut file);
+        self.put_bitmaps(&mut file);
         self.pages(&mut file);
         file.bytes
     }
@@ -236,8 +245,8 @@ impl Kdump {
         file.put(info_at, &self.vmcoreinfo).put(notes_at, &self.notes).put(erase_at, &self.eraseinfo);
     }
 
-    fn bitmaps(&self, file: &mut Layout) {
-        let (ram_at, dumped_at) = (self.bitmaps_at(), self.bitmaps_at() + self.bitmap_bytes());
+    fn put_bitmaps(&self, file: &mut Layout) {
+        let (ram_at, dumped_at) = (self.bitmaps_at(), self.descriptors_at() - self.bitmap_bytes());
         let mut maps = [vec![0; self.bitmap_bytes()], vec![0; self.bitmap_bytes()]];
         for pfn in self.ram.iter().cloned().flatten() {
             maps[0][pfn as usize >> 3] |= 1 << (pfn & 7);

@@ -1,0 +1,82 @@
+//! A small dump in each format.
+
+use std::io::Write;
+
+use super::lkcd::{Lkcd, Packing};
+use super::savevm::Savevm;
+use super::{Kdump, Layout, PAGE, Stored, flatten, page};
+
+fn pages() -> impl Iterator<Item = (u64, Vec<u8>)> {
+    (0..4).map(|pfn| (pfn, page(pfn)))
+}
+
+pub fn kdump() -> Vec<u8> {
+    sample().build()
+}
+
+fn sample() -> Kdump {
+    let mut dump = Kdump { ram: vec![0..16], max_mapnr: 16, ..Kdump::default() };
+    for pfn in 0..4 {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&page(pfn)).unwrap();
+        dump.pages.insert(pfn, Stored { flags: 1, bytes: encoder.finish().unwrap() });
+    }
+    dump
+}
+
+fn elf() -> Vec<u8> {
+    let mut file = Layout::default();
+    file.put(0, b"\x7fELF\x02\x01\x01")
+        .int(16, 2, 4)
+        .int(18, 2, 62)
+        .int(32, 8, 64)
+        .int(54, 2, 56)
+        .int(56, 2, 2);
+    let note = super::note(kdive_base::Endian::Little, "VMCOREINFO", 0, b"OSRELEASE=1\n");
+    file.int(64, 4, 4).int(72, 8, 176).int(96, 8, note.len() as u64).put(176, &note);
+    file.int(120, 4, 1).int(128, 8, 512).int(152, 8, 4 * PAGE as u64).int(160, 8, 4 * PAGE as u64);
+    for pfn in 0..4 {
+        file.put(512 + PAGE * pfn, &page(pfn as u64));
+    }
+    file.bytes
+}
+
+fn lime() -> Vec<u8> {
+    let mut file = b"EMiL\x01\0\0\0".to_vec();
+    file.extend_from_slice(&0_u64.to_le_bytes());
+    file.extend_from_slice(&(4 * PAGE as u64 - 1).to_le_bytes());
+    file.extend_from_slice(&[0; 8]);
+    (0..4).for_each(|pfn| file.extend(page(pfn)));
+    file
+}
+
+fn avml() -> Vec<u8> {
+    let mut file = lime()[..32].to_vec();
+    file[..8].copy_from_slice(b"AVML\x02\0\0\0");
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    (0..4).for_each(|pfn| encoder.write_all(&page(pfn)).unwrap());
+    let frames = encoder.into_inner().unwrap();
+    file.extend_from_slice(&frames);
+    file.extend_from_slice(&(frames.len() as u64).to_le_bytes());
+    file
+}
+
+/// Four pages, 0 to 3, in each format of one file.
+pub fn every_format() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("kdump", kdump()),
+        ("flattened kdump", flatten(&kdump(), &[4096, 333], |_| ())),
+        ("ELF", elf()),
+        ("flattened ELF", flatten(&elf(), &[1000], |_| ())),
+        ("LiME", lime()),
+        ("AVML", avml()),
+        ("diskdump", Kdump { signature: b"DISKDUMP", one_bitmap: true, ..sample() }.build()),
+        ("LKCD", lkcd(Packing::Gzip).build()),
+        ("LKCD, run-length", lkcd(Packing::Rle).build()),
+        ("savevm", Savevm::of_pages(pages()).build()),
+    ]
+}
+
+fn lkcd(packing: Packing) -> Lkcd {
+    Lkcd { packing, buffer: 1024, ..Lkcd::of_pages(pages()) }
+}
