@@ -1,11 +1,11 @@
 //! Classes of failure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $category:ident, $text:literal;)*) => {
         /// What class of failure a finding claims.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         #[non_exhaustive]
         pub enum Class { $($(#[$doc])* $name),* }
