@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatc
 use kdive_commands::Opt;
 
 /// Commands of the session that are subcommands too.
-const SUBCOMMANDS: [&str; 2] = ["info", "log"];
+const SUBCOMMANDS: [&str; 3] = ["analyze", "info", "log"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,6 +17,7 @@ Examples:
   kdive --json -c ps vmcore                  one JSON document for each command
   kdive vmcore < commands.txt
   kdive info vmcore                          what is in it, what is missing and why
+  kdive analyze vmcore                       why the kernel died; a console log does too
 
 Exit status: 0 done, 1 a command failed, 2 usage, 3 the dump could not be opened.";
 
@@ -65,7 +66,7 @@ pub(crate) struct OpenArgs {
 #[derive(Debug, Parser)]
 #[command(name = "kdive", version, disable_help_subcommand = true, after_help = EXAMPLES)]
 #[command(
-    override_usage = "kdive [OPTIONS] [VMLINUX] VMCORE...\n       kdive info|log [OPTIONS] [VMLINUX] VMCORE..."
+    override_usage = "kdive [OPTIONS] [VMLINUX] VMCORE...\n       kdive analyze|info|log [OPTIONS] [VMLINUX] VMCORE..."
 )]
 struct Typed {
     /// Run a command, then exit; may be given several times

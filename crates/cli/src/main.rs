@@ -8,6 +8,7 @@
 //!
 //! `args` says what was typed, `open` makes a kernel of it, `runner` runs lines, `repl` reads them from a terminal.
 
+mod analyze;
 mod args;
 mod complete;
 mod history;
@@ -19,6 +20,7 @@ mod repl;
 mod report;
 mod runner;
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +39,9 @@ fn main() -> ExitCode {
             return status.into();
         }
     };
+    if let Some((words, log)) = text_alone(&cli) {
+        return analyze::of_text(words, log, cli.json).into();
+    }
     let opened = match open::open(&cli.open) {
         Ok(opened) => opened,
         Err(failure) => {
@@ -71,6 +76,16 @@ fn main() -> ExitCode {
         _ => Status::Done,
     }
     .into()
+}
+
+/// The words of a command that text is enough for, and the text, where nothing else was given.
+fn text_alone(cli: &Cli) -> Option<(&[String], File)> {
+    match &cli.job {
+        Job::Words(words) if words.first().is_some_and(|word| word == "analyze") => {
+            Some((words, kdive_fetch::log_alone(&cli.open.files).filter(|_| cli.open.raw_base.is_none())?))
+        }
+        _ => None,
+    }
 }
 
 fn run(cli: &Cli, runner: &mut Runner, interactive: bool) -> Outcome {

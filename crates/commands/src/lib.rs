@@ -9,6 +9,7 @@
 //! A new command is a new module with a `pub static` [`Command`], a help page beside it, and one line in [`COMMANDS`].
 
 mod alias;
+pub mod analyze;
 pub mod args;
 mod arithmetic;
 mod ascii;

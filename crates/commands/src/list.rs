@@ -4,6 +4,7 @@ use crate::command::Command;
 
 /// All commands, in the order of the help listing.
 pub static COMMANDS: &[&Command] = &[
+    &crate::analyze::ANALYZE,
     &crate::log::LOG,
     &crate::ps::PS,
     &crate::bt::BT,

@@ -40,6 +40,14 @@ pub(crate) fn files(directory: &Path) -> Result<Vec<PathBuf>, FetchError> {
     }
 }
 
+/// The log in a directory that has no dump.
+pub(crate) fn log(directory: &Path) -> Option<PathBuf> {
+    if files(directory).is_ok() {
+        return None;
+    }
+    LOG_NAMES.iter().map(|name| directory.join(name)).find(|path| path.is_file())
+}
+
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, FetchError> {
     let listing = fs::read_dir(directory).map_err(|error| FetchError::io(directory, error))?;
     Ok(listing.take(MAX_ENTRIES).flatten().map(|entry| entry.path()).collect())

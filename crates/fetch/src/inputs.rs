@@ -1,5 +1,6 @@
 //! From the paths on a command line, in any order, to what each is for.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,6 +66,16 @@ fn raw_images(path: &Path) -> Option<Vec<(PathBuf, PhysAddr)>> {
         Some((PathBuf::from(name), PhysAddr(base)))
     };
     path.to_str()?.split(',').map(image).collect()
+}
+
+/// The one file that was given, if it is text or nothing that is known: a log, for what can do without a dump. A directory
+/// stands for the log that kdump left in it, where it could not save the memory.
+#[must_use]
+pub fn log_alone(paths: &[PathBuf]) -> Option<File> {
+    let [path] = paths else { return None };
+    let log = if path.is_dir() { capture::log(path)? } else { path.clone() };
+    let kind = probe(&FileSource::open(&log).ok()?);
+    matches!(kind, Kind::Text | Kind::Unknown).then(|| File::open(&log).ok()).flatten()
 }
 
 #[derive(Default)]
@@ -243,6 +254,24 @@ mod tests {
             let error = self.sort(names).err().expect("an error").to_string();
             error.replace(&format!("{}/", self.0.path().display()), "")
         }
+    }
+
+    #[test]
+    fn a_log_alone_is_told_from_a_dump() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = directory.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            path
+        };
+        let log = write("console", b"[    0.1] Linux version 6.1\n");
+        let dump = write("kernel", &vmlinux());
+        assert!(log_alone(std::slice::from_ref(&log)).is_some());
+        assert!(log_alone(std::slice::from_ref(&dump)).is_none());
+        assert!(log_alone(&[log, dump]).is_none());
+        assert!(log_alone(&[directory.path().to_owned()]).is_none());
+        write("vmcore-dmesg.txt", b"[    0.1] Linux version 6.1\n");
+        assert!(log_alone(&[directory.path().to_owned()]).is_some());
     }
 
     #[test]

@@ -20,5 +20,5 @@ mod unpack;
 pub use artifacts::DebugDirectories;
 pub use error::FetchError;
 pub use file::FileSource;
-pub use inputs::{Inputs, sort};
+pub use inputs::{Inputs, log_alone, sort};
 pub use mmap::map;

@@ -35,5 +35,9 @@ pub use report::Report;
 #[must_use]
 pub fn analyze(case: &Case<'_>, known: &known::KnownIssues) -> Report {
     let findings = detect::run(case);
-    verdict::report(case, findings, known)
+    let mut report = verdict::report(case, findings, known);
+    if let Some(kernel) = case.image {
+        image::complete(kernel, &mut report);
+    }
+    report
 }

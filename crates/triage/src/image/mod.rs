@@ -1,1 +1,63 @@
 //! Reads a case out of a memory image.
+//!
+//! The log in the image is read as any log is; what memory itself tells stands above it: the machine, the task that died,
+//! its stack as the unwinder walks it, the trap that its processor took. Where the log cannot be read that alone makes the
+//! case.
+
+mod crashed;
+mod gaps;
+#[allow(dead_code, reason = "the detectors of memory that use the rest come next")]
+mod memory;
+mod modules;
+mod system;
+mod trap;
+mod trigger;
+mod wait_graph;
+
+use kdive_linux::log;
+use kdive_target::Kernel;
+
+use crate::case::Case;
+use crate::report::Report;
+
+pub use crashed::trace_frame;
+pub use memory::picture;
+pub use wait_graph::wait_graph;
+
+/// The case of a kernel. Nothing that cannot be read keeps the rest from being told.
+#[must_use]
+pub fn read(kernel: &Kernel) -> Case<'_> {
+    let mut case = of_log(kernel);
+    let told = std::mem::take(&mut case.system);
+    case.system = system::read(kernel, told);
+    case.modules = modules::read(kernel, std::mem::take(&mut case.modules));
+    let crashed = crashed::read(kernel);
+    let from_memory = trigger::read(kernel, crashed.as_ref(), &case);
+    case.trigger = from_memory.or(case.trigger);
+    if let Some(splat) = crashed.as_ref().and_then(|crashed| trap::splat(kernel, crashed)) {
+        trap::add(&mut case.splats, splat);
+    }
+    case.crashed = crashed.or(case.crashed);
+    case.memory = memory::facts(kernel);
+    gaps::read(kernel, &mut case.gaps);
+    case.image = Some(kernel);
+    case
+}
+
+/// What the log tells.
+fn of_log(kernel: &Kernel) -> Case<'static> {
+    match log::records(kernel) {
+        Ok(_records) => Case::default(),
+        Err(lacks) => {
+            let mut case = Case::default();
+            case.gaps.push(gaps::no_log(&lacks));
+            case
+        }
+    }
+}
+
+/// Adds to a report what only memory tells: who waits for whom, and where memory went where memory is the matter.
+pub fn complete(kernel: &Kernel, report: &mut Report) {
+    report.wait_graph = wait_graph(kernel);
+    report.memory = memory::is_the_matter(report).then(|| picture(kernel));
+}
