@@ -4,33 +4,41 @@
 //! which: the machine's configuration first, then memory in several parts, then the devices, whose sections have no
 //! length. A description of the devices in JSON ends the file.
 //!
-//! Memory has no index: opening passes over the whole file once, and keeps runs of pages.
+//! Memory has no index: opening passes over the whole file once, and keeps runs of pages. A page can come packed by zlib,
+//! or as what changed in it since it came last (XBZRLE). With mapped-ram (QEMU 9.0) each page has a place of its own in the
+//! file, and there is nothing to pass over.
 
+mod delta;
 mod devices;
 mod ram;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kdive_base::{Missing, PhysAddr, Why};
+use kdive_base::{Missing, PhysAddr, ReadAt, Why};
 
-use self::ram::{PAGE_BYTES, Place, RECORD_BYTES, Scan};
+use self::ram::{Delta, PAGE_BYTES, Place, RECORD_BYTES, Scan};
 use self::stream::Stop;
 use crate::blocks::Blocks;
+use crate::cache::{Cache, PAGE_BUDGET};
+use crate::codec::Codec;
 use crate::extents::{Extent, Extents};
 use crate::facts::Facts;
 use crate::formats::{Format, Head, Source, single};
 use crate::memory::{PhysicalMemory, Run, RunState, read_in_pieces};
 use crate::notes::Notes;
 use crate::open::Opened;
+use crate::window::Window;
 use crate::{Hints, OpenError};
 
 pub(crate) const FORMAT: Format = Format { name: "QEMU savevm", recognises, open };
 
 const MAGIC: &[u8; 8] = b"QEVM\0\0\0\x03";
 const VERSION: u32 = 3;
-/// Pages that the running migration packed or sent as differences; a machine that stands still is written without.
-const UNREAD: Why = Why::Corrupt("packed by the migration itself");
+const PAGES_KEPT: usize = PAGE_BUDGET / PAGE_BYTES as usize;
+/// Packed bytes of a page at most: zlib makes a page that does not pack a little longer.
+const MOST_PACKED: u32 = 2 * PAGE_BYTES as u32;
 
 fn recognises(head: &Head<'_>) -> bool {
     head.bytes.starts_with(MAGIC)
@@ -40,7 +48,8 @@ fn open(sources: &[Source], _hints: &Hints) -> Result<Opened, OpenError> {
     let source = single(sources, FORMAT.name)?;
     let file = &source.data;
     let scan = Scan::of(&**file, MAGIC.len() as u64);
-    let extents = extents(&scan);
+    let (extents, deltas) = (extents(&scan), deltas(&scan));
+    let is_complete = scan.stop.is_none();
     let mut facts = Facts {
         format: FORMAT.name,
         version: Some(VERSION),
@@ -52,6 +61,9 @@ fn open(sources: &[Source], _hints: &Hints) -> Result<Opened, OpenError> {
     };
     match scan.stop {
         Some(Stop::Io(kind)) => return Err(OpenError::Io { name: source.name.clone(), source: kind.into() }),
+        Some(Stop::Odd { what, .. }) if scan.runs.is_empty() => {
+            return Err(OpenError::damaged(&source.name, FORMAT.name, what));
+        }
         _ if scan.runs.is_empty() => {
             return Err(OpenError::damaged(&source.name, FORMAT.name, "no page of memory is in it"));
         }
@@ -71,7 +83,14 @@ fn open(sources: &[Source], _hints: &Hints) -> Result<Opened, OpenError> {
         Some(Err(what)) => facts.warnings.push(format!("no registers: {what}")),
         None => facts.warnings.push("no registers: the devices are not in the file".to_owned()),
     }
-    let memory = SavevmMemory { files: Blocks::new(vec![Arc::clone(file)]), extents };
+    let memory = SavevmMemory {
+        files: Blocks::new(vec![Arc::clone(file)]),
+        file: Arc::clone(file),
+        extents,
+        deltas,
+        pages: Cache::new(PAGES_KEPT),
+        is_complete,
+    };
     Ok(Opened { memory: Arc::new(memory), facts, notes, files: Vec::new() })
 }
 
@@ -106,6 +125,25 @@ fn extents(scan: &Scan) -> Extents<Placed> {
         })
     });
     Extents::overlay(extents.chain(lost).collect())
+}
+
+/// The changes by the page's number in memory.
+fn deltas(scan: &Scan) -> BTreeMap<u64, Vec<Delta>> {
+    if scan.deltas.is_empty() {
+        return BTreeMap::new();
+    }
+    let parts = layout(scan);
+    let physical = |block: usize, page: u64| {
+        let at = page.checked_mul(PAGE_BYTES)?;
+        let holds = |part: &&Part| part.block == block && (part.start..part.end).contains(&at);
+        let part = parts.iter().find(holds)?;
+        Some(part.physical.checked_add(at.checked_sub(part.start)?)? / PAGE_BYTES)
+    };
+    let placed = scan
+        .deltas
+        .iter()
+        .filter_map(|((block, page), changes)| Some((physical(*block, *page)?, changes.clone())));
+    placed.collect()
 }
 
 /// A part of a block of the stream, and where the machine has it.
@@ -151,7 +189,14 @@ fn layout(scan: &Scan) -> Vec<Part> {
 
 struct SavevmMemory {
     files: Blocks,
+    file: Arc<dyn ReadAt>,
     extents: Extents<Placed>,
+    /// What changed in pages since they came, by the number of the page in memory.
+    deltas: BTreeMap<u64, Vec<Delta>>,
+    /// Pages that had to be unpacked, by their number.
+    pages: Cache<Box<[u8]>>,
+    /// The stream goes on to its end.
+    is_complete: bool,
 }
 
 impl SavevmMemory {
@@ -160,21 +205,72 @@ impl SavevmMemory {
         let Placed { first, place } = extent.tag;
         let inside = at.wrapping_sub(first);
         let left = match place {
-            Place::Fill(_) | Place::Lost => extent.end.saturating_sub(at),
-            Place::Stored { .. } | Place::Unread => PAGE_BYTES.saturating_sub(inside % PAGE_BYTES),
+            Place::Fill(_) | Place::Lost if self.deltas.is_empty() => extent.end.saturating_sub(at),
+            _ => PAGE_BYTES.saturating_sub(at % PAGE_BYTES),
         };
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
         let into = into.get_mut(..count).unwrap_or_default();
+        let page = at / PAGE_BYTES;
+        let changes = self.deltas.get(&page).filter(|_| place != Place::Lost);
+        if changes.is_none() && !matches!(place, Place::Packed { .. }) {
+            return self.plain(place, inside, into);
+        }
+        let from = usize::try_from(at % PAGE_BYTES).unwrap_or(0);
+        let mut copy = |bytes: &[u8]| {
+            let held = bytes.get(from..).unwrap_or_default();
+            into.iter_mut().zip(held).map(|(to, from)| *to = *from).count()
+        };
+        if let Some(count) = self.pages.get(page, |bytes| copy(bytes)) {
+            return Ok(count);
+        }
+        let mut bytes = vec![0; PAGE_BYTES as usize].into_boxed_slice();
+        match place {
+            Place::Packed { at, bytes: packed } => self.unpack(at, packed, &mut bytes)?,
+            _ => drop(self.plain(place, inside.saturating_sub(at % PAGE_BYTES), &mut bytes)?),
+        }
+        for change in changes.into_iter().flatten() {
+            let mut window = Window::new(&*self.file, 0);
+            delta::apply(window.exact(change.at, change.bytes.into())?, &mut bytes)?;
+        }
+        let count = copy(&bytes);
+        self.pages.insert(page, bytes);
+        Ok(count)
+    }
+
+    fn unpack(&self, at: u64, packed: u32, page: &mut [u8]) -> Result<(), Why> {
+        if packed > MOST_PACKED {
+            return Err(Why::Corrupt(Codec::Zlib.name()));
+        }
+        let mut window = Window::new(&*self.file, 0);
+        Codec::Zlib.decode(window.exact(at, packed as usize)?, page)
+    }
+
+    /// Fills `into`, which does not go over the end of a page, with what is in the file as it is.
+    fn plain(&self, place: Place, inside: u64, into: &mut [u8]) -> Result<usize, Why> {
         match place {
             Place::Fill(byte) => {
                 into.fill(byte);
-                Ok(count)
+                Ok(into.len())
             }
             Place::Stored { at } => {
                 let record = (inside / PAGE_BYTES).saturating_mul(RECORD_BYTES);
                 self.files.read(0, at.saturating_add(record).saturating_add(inside % PAGE_BYTES), into)
             }
-            Place::Unread => Err(UNREAD),
+            Place::Mapped { bitmap, pages } => {
+                let page = inside / PAGE_BYTES;
+                let mut byte = [0];
+                self.files.read(0, bitmap.saturating_add(page / 8), &mut byte)?;
+                if byte.first().is_some_and(|byte| byte >> (page % 8) & 1 != 0) {
+                    return self.files.read(0, pages.saturating_add(inside), into);
+                }
+                // The bitmap is written last.
+                if !self.is_complete {
+                    return Err(Why::NotWritten);
+                }
+                into.fill(0);
+                Ok(into.len())
+            }
+            Place::Packed { .. } => Err(Why::Corrupt(Codec::Zlib.name())),
             Place::Lost => Err(Why::BeyondFileEnd),
         }
     }
@@ -188,9 +284,8 @@ impl PhysicalMemory for SavevmMemory {
 
     fn next_run(&self, from: PhysAddr) -> Option<Run> {
         self.extents.run(from.0, Why::NeverPresent, |placed| match placed.place {
-            Place::Unread => RunState::Missing(UNREAD),
             Place::Lost => RunState::Missing(Why::BeyondFileEnd),
-            Place::Fill(_) | Place::Stored { .. } => RunState::Present,
+            _ => RunState::Present,
         })
     }
 }

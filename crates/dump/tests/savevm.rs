@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::io::Write;
+
 use kdive_base::{PhysAddr, Why};
 use kdive_dump::{Notes, RunState};
 use kdive_evidence::Register;
@@ -154,6 +156,100 @@ fn what_cannot_be_passed_over_is_named() {
     assert!(opened.facts.warnings[0].contains("unknown kind 0x55"), "{:?}", opened.facts.warnings);
     assert_eq!(read_page(&*opened.memory, 1).unwrap(), page(1));
     assert_eq!(read_page(&*opened.memory, 3), Err(Why::BeyondFileEnd));
+}
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn packed_pages_and_changes_of_pages_are_put_together() {
+    let at = |pfn: u64| pfn * PAGE as u64;
+    let mut stream = Savevm::of_pages((0..3).map(|pfn| (pfn, page(pfn))));
+    stream.sections.push(vec![
+        Record::Packed("pc.ram", at(1), zlib(&page(50))),
+        Record::Delta("pc.ram", at(0), vec![2, 2, 0xaa, 0xbb]),
+        Record::Fill("pc.ram", at(4), 7),
+        Record::Fill("pc.ram", at(5), 7),
+    ]);
+    stream.sections.push(vec![
+        Record::Delta("pc.ram", at(0), vec![3, 1, 0xcc]),
+        Record::Delta("pc.ram", at(1), vec![0, 1, 0xdd]),
+        Record::Delta("pc.ram", at(2), vec![0, 1, 0xee]),
+        Record::Delta("pc.ram", at(5), vec![9, 1, 8]),
+        Record::Packed("pc.ram", at(6), b"no zlib".to_vec()),
+    ]);
+    // A page that comes whole again has no older changes.
+    stream.sections.push(vec![Record::Page("pc.ram", at(2), page(60))]);
+    let opened = open_bytes(&stream.build()).unwrap();
+    let changed = |seed: u64, changes: &[(usize, u8)]| {
+        let mut bytes = page(seed);
+        changes.iter().for_each(|(at, byte)| bytes[*at] = *byte);
+        bytes
+    };
+    for _ in 0..2 {
+        let read = |pfn: u64| read_page(&*opened.memory, pfn);
+        assert_eq!(read(0).unwrap(), changed(0, &[(2, 0xaa), (3, 0xcc)]));
+        assert_eq!(read(1).unwrap(), changed(50, &[(0, 0xdd)]));
+        assert_eq!(read(2).unwrap(), page(60));
+        assert_eq!(read(4).unwrap(), vec![7; PAGE]);
+        assert_eq!((read(5).unwrap()[8], read(5).unwrap()[9]), (7, 8));
+        assert_eq!(read(6), Err(Why::Corrupt("zlib")));
+    }
+    let mut across = vec![0; PAGE];
+    assert_eq!(opened.memory.read(PhysAddr(at(1) - 100), &mut across), (PAGE, None));
+    assert_eq!((across[100], &across[101..]), (0xdd, &page(50)[1..PAGE - 100]));
+}
+
+fn mapped(before: u64) -> Savevm {
+    let mut stream = with_a_cpu();
+    stream.sections = Savevm::of_pages([(0, page(0)), (3, page(3)), (4, page(4)), (255, page(255))]).sections;
+    stream.capabilities = vec!["mapped-ram", "multifd"];
+    stream.before = before;
+    stream
+}
+
+#[test]
+fn mapped_ram_has_a_place_for_each_page() {
+    for before in [0, 0x3000] {
+        let opened = open_bytes(&mapped(before).build()).unwrap();
+        assert!(opened.facts.warnings.is_empty(), "{:?}", opened.facts.warnings);
+        assert_eq!(opened.notes.cpus.len(), 1);
+        for pfn in [0, 3, 4, 255] {
+            assert_eq!(read_page(&*opened.memory, pfn).unwrap(), page(pfn));
+        }
+        assert_eq!(
+            read_page(&*opened.memory, 1).unwrap(),
+            vec![0; PAGE],
+            "a bit that is clear is a page of zeros"
+        );
+        assert_eq!(read_page(&*opened.memory, 256), Err(Why::NeverPresent));
+        let mut both = vec![0; 3 * PAGE];
+        assert_eq!(opened.memory.read(PhysAddr(2 * PAGE as u64), &mut both), (both.len(), None));
+        assert_eq!(both, [vec![0; PAGE], page(3), page(4)].concat());
+    }
+}
+
+/// QEMU writes the bitmaps when all pages are written.
+#[test]
+fn a_clear_bit_means_nothing_before_the_end() {
+    let whole = mapped(0).build();
+    let first_page = whole.windows(64).position(|window| window == &page(3)[..64]).unwrap();
+    let cut = open_bytes(&whole[..first_page + PAGE]).unwrap();
+    assert!(cut.facts.warnings[0].contains("truncated"), "{:?}", cut.facts.warnings);
+    assert_eq!(read_page(&*cut.memory, 1), Err(Why::NotWritten));
+    assert_eq!(read_page(&*cut.memory, 3).unwrap(), page(3));
+    assert_eq!(read_page(&*cut.memory, 4), Err(Why::BeyondFileEnd));
+}
+
+#[test]
+fn memory_that_went_elsewhere_is_named() {
+    let mut stream = mapped(0);
+    stream.capabilities = vec!["multifd"];
+    let error = open_bytes(&stream.build()).map(drop).unwrap_err();
+    assert!(error.to_string().contains("multifd"), "{error}");
 }
 
 /// What libvirt puts before the stream.

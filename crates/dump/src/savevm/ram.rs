@@ -1,5 +1,7 @@
 //! Memory in the stream: blocks of RAM and records of pages.
 
+use std::collections::BTreeMap;
+
 use kdive_base::ReadAt;
 
 use super::stream::{Stop, Stream};
@@ -17,6 +19,7 @@ const END: u8 = 3;
 const FULL: u8 = 4;
 const SUBSECTION: u8 = 5;
 const CONFIGURATION: u8 = 7;
+const COMMAND: u8 = 8;
 const FOOTER: u8 = 0x7e;
 
 // Flags in the low bits of a record's address.
@@ -61,10 +64,20 @@ pub(super) enum Place {
     Fill(u8),
     /// In the file: the first here, each other [`RECORD_BYTES`] after the one before.
     Stored { at: u64 },
-    /// In the file, packed as no reader here unpacks it.
-    Unread,
+    /// In the file, one page packed by zlib.
+    Packed { at: u64, bytes: u32 },
+    /// In the file, as mapped-ram puts them: a bit for each page of the block, set where the page is not zeros, and the
+    /// pages, each in its place.
+    Mapped { bitmap: u64, pages: u64 },
     /// Behind the place where the stream broke off.
     Lost,
+}
+
+/// What changed in a page since it came last: bytes of a record of XBZRLE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delta {
+    pub(super) at: u64,
+    pub(super) bytes: u16,
 }
 
 /// What one pass over the stream finds.
@@ -75,6 +88,10 @@ pub(super) struct Scan {
     pub(super) blocks: Vec<Block>,
     /// In the order of the stream.
     pub(super) runs: Vec<PageRun>,
+    /// Changes of pages, by block and number of the page, in the order of the stream since the page came whole.
+    pub(super) deltas: BTreeMap<(usize, u64), Vec<Delta>>,
+    /// Memory lies beside the stream, each page in its place.
+    is_mapped: bool,
     /// The block of the last page: the next section can go on with it.
     current: Option<usize>,
     /// Where the first device begins.
@@ -116,6 +133,10 @@ impl Scan {
                 FOOTER => {
                     let _section = stream.u32()?;
                 }
+                COMMAND => {
+                    let (_command, length) = (stream.u16()?, stream.u16()?);
+                    stream.skip(length.into())?;
+                }
                 FULL => {
                     self.devices_at = Some(at);
                     return Ok(());
@@ -145,17 +166,23 @@ impl Scan {
                         return Err(stream.odd(4, format!("pages of 2^{bits} bytes")));
                     }
                 }
-                "configuration/capabilities" => {
-                    for _ in 0..stream.u32()? {
-                        let capability = stream.name()?;
-                        if capability == "mapped-ram" || capability == "multifd" {
-                            return Err(stream
-                                .odd(0, format!("memory in the way of {capability}, which is not read,")));
-                        }
-                    }
-                }
+                "configuration/capabilities" => self.capabilities(stream)?,
                 _ => return Err(stream.odd(0, format!("a setting of the unknown name {name}"))),
             }
+        }
+        Ok(())
+    }
+
+    /// What the stream was made with, as far as it changes the stream.
+    fn capabilities(&mut self, stream: &mut Stream<'_>) -> Result<(), Stop> {
+        let mut is_multifd = false;
+        for _ in 0..stream.u32()? {
+            let capability = stream.name()?;
+            self.is_mapped |= capability == "mapped-ram";
+            is_multifd |= capability == "multifd";
+        }
+        if is_multifd && !self.is_mapped {
+            return Err(stream.odd(0, "memory went through other channels (multifd), not into this file,"));
         }
         Ok(())
     }
@@ -190,14 +217,15 @@ impl Scan {
                 }
                 DELTA => {
                     let _encoding = stream.u8()?;
-                    let length = stream.u16()?;
-                    stream.skip(length.into())?;
-                    Place::Unread
+                    let (bytes, at) = (stream.u16()?, stream.at);
+                    stream.skip(bytes.into())?;
+                    self.deltas.entry((number, address / PAGE_BYTES)).or_default().push(Delta { at, bytes });
+                    continue;
                 }
                 COMPRESSED => {
-                    let length = stream.u32()?;
-                    stream.skip(length.into())?;
-                    Place::Unread
+                    let (bytes, at) = (stream.u32()?, stream.at);
+                    stream.skip(bytes.into())?;
+                    Place::Packed { at, bytes }
                 }
                 flags => return Err(stream.odd(8, format!("a record of the unknown kind {flags:#x}"))),
             };
@@ -213,11 +241,39 @@ impl Scan {
             let bytes = stream.u64()?;
             known = known.saturating_add(bytes.max(1));
             self.blocks.push(Block { name, bytes });
+            if self.is_mapped {
+                self.mapped(bytes, stream)?;
+            }
         }
         Ok(())
     }
 
+    /// What mapped-ram has of the last block: version, page size, and offsets in the file of a bitmap and of the pages.
+    /// The bitmap follows; behind the pages the stream goes on.
+    fn mapped(&mut self, bytes: u64, stream: &mut Stream<'_>) -> Result<(), Stop> {
+        let version = stream.u32()?;
+        let (page_bytes, bitmap, pages) = (stream.u64()?, stream.u64()?, stream.u64()?);
+        if (version, page_bytes) != (1, PAGE_BYTES) {
+            let what = format!("mapped-ram of version {version} with pages of {page_bytes:#x} bytes");
+            return Err(stream.odd(28, what));
+        }
+        // Offsets are of the whole file, of which the stream may be a part: libvirt has a header of its own before.
+        let before = bitmap.wrapping_sub(stream.at);
+        let pages = pages.wrapping_sub(before);
+        let pages = Some(pages)
+            .filter(|pages| *pages >= stream.at)
+            .ok_or_else(|| stream.odd(8, "mapped-ram whose pages come before their bitmap"))?;
+        let place = Place::Mapped { bitmap: stream.at, pages };
+        let block = self.blocks.len().saturating_sub(1);
+        self.runs.push(PageRun { block, first: 0, count: bytes / PAGE_BYTES, place });
+        let end = pages.saturating_add(bytes);
+        stream.skip(end.saturating_sub(stream.at))
+    }
+
     fn page(&mut self, block: usize, page: u64, place: Place, stream: &Stream<'_>) -> Result<(), Stop> {
+        if !self.deltas.is_empty() {
+            self.deltas.remove(&(block, page));
+        }
         if let Some(last) = self.runs.last_mut()
             && last.block == block
             && last.first.checked_add(last.count) == Some(page)
@@ -240,7 +296,8 @@ impl PageRun {
             (Place::Stored { at: first }, Place::Stored { at }) => {
                 self.count.checked_mul(RECORD_BYTES).and_then(|bytes| first.checked_add(bytes)) == Some(at)
             }
-            (place, next) => place == next,
+            (Place::Fill(byte), Place::Fill(next)) => byte == next,
+            _ => false,
         }
     }
 }

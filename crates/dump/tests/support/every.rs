@@ -73,10 +73,16 @@ pub fn every_format() -> Vec<(&'static str, Vec<u8>)> {
         ("diskdump", Kdump { signature: b"DISKDUMP", one_bitmap: true, ..sample() }.build()),
         ("LKCD", lkcd(Packing::Gzip).build()),
         ("LKCD, run-length", lkcd(Packing::Rle).build()),
+        ("savevm, mapped-ram", mapped()),
         ("savevm", Savevm::of_pages(pages()).build()),
     ]
 }
 
 fn lkcd(packing: Packing) -> Lkcd {
     Lkcd { packing, buffer: 1024, ..Lkcd::of_pages(pages()) }
+}
+
+fn mapped() -> Vec<u8> {
+    let blocks = vec![("pc.ram", 4 * PAGE as u64)];
+    Savevm { capabilities: vec!["mapped-ram"], blocks, ..Savevm::of_pages(pages()) }.build()
 }
