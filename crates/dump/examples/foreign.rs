@@ -21,6 +21,7 @@ use std::sync::Arc;
 use kdive_base::PhysAddr;
 use kdive_dump::{Hints, Input, InputFile, RunState, open};
 use support::lkcd::{Lkcd, Packing};
+use support::vmware::Vmware;
 use support::{Kdump, PAGE, Stored};
 
 type Pages = BTreeMap<u64, Vec<u8>>;
@@ -38,6 +39,11 @@ static WRITERS: &[Writer] = &[
     ("lkcd5-rle", |pages| lkcd(pages, 5, Packing::Rle)),
     ("lkcd3-rle", |pages| lkcd(pages, 3, Packing::Rle)),
     ("lkcd2-raw", |pages| lkcd(pages, 2, Packing::None)),
+    ("vmss", |pages| vec![Vmware { is_inside: true, ..Vmware::of_pages(pages.clone()) }.build()]),
+    ("vmss-vmem", |pages| {
+        let snapshot = Vmware::of_pages(pages.clone());
+        vec![snapshot.build(), snapshot.image]
+    }),
 ];
 
 fn main() {

@@ -35,6 +35,7 @@ mod probe;
 mod raw;
 mod savevm;
 mod scan;
+mod vmware;
 mod window;
 pub mod write;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kdive_base::PhysAddr;
 
 use crate::facts::Facts;
-use crate::formats::{FORMATS, Format, Head, Peeled, Source, WRAPPERS};
+use crate::formats::{FORMATS, Format, Head, Peeled, Source, WITH_IMAGES, WRAPPERS};
 use crate::memory::PhysicalMemory;
 use crate::notes::Notes;
 use crate::probe::kind_of;
@@ -39,9 +39,16 @@ pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
     }
     let mut sources = Vec::with_capacity(input.files.len());
     let mut format: Option<(&'static Format, String)> = None;
+    let mut bare = Vec::new();
     for file in input.files {
         let source = Source { name: file.name, data: file.data, wrappers: Vec::new(), warnings: Vec::new() };
-        let (found, source) = identify(source)?;
+        let (found, source) = match identify(source.clone()) {
+            Err(error @ OpenError::NotADump { .. }) => {
+                bare.push((error, source));
+                continue;
+            }
+            found => found?,
+        };
         match &format {
             Some((first, name)) if first.name != found.name => {
                 return Err(OpenError::NotOneDump {
@@ -55,7 +62,15 @@ pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
         }
         sources.push(source);
     }
-    let (format, _) = format.ok_or(OpenError::NoFiles)?;
+    let format = format.map(|(format, _)| format);
+    for (error, source) in bare {
+        // Told by nothing, it can still be the memory of a dump that keeps it in a file of its own.
+        if !format.is_some_and(|format| WITH_IMAGES.contains(&format.name)) {
+            return Err(error);
+        }
+        sources.push(source);
+    }
+    let format = format.ok_or(OpenError::NoFiles)?;
     let mut opened = (format.open)(&sources, hints)?;
     opened.facts.files = sources.iter().map(|source| source.name.clone()).collect();
     let wrapper_warnings = sources.into_iter().flat_map(|source| source.warnings);

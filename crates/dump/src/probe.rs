@@ -4,7 +4,7 @@ use kdive_base::ReadAt;
 use serde::Serialize;
 
 use crate::elf::{ElfHeader, is_user_core};
-use crate::formats::{FORMATS, HEAD_BYTES, Head, WRAPPERS};
+use crate::formats::{FORMATS, HEAD_BYTES, Head, WITH_IMAGES, WRAPPERS};
 use crate::window::read_up_to;
 
 /// What a file is.
@@ -48,6 +48,12 @@ impl Kind {
     #[must_use]
     pub fn is_dump(self) -> bool {
         matches!(self, Self::Dump(_))
+    }
+
+    /// Whether its memory can lie in a file of its own, of the same name but for the ending.
+    #[must_use]
+    pub fn can_have_an_image(self) -> bool {
+        matches!(self, Self::Dump(name) if WITH_IMAGES.contains(&name))
     }
 
     /// What it is, to go after "is".
@@ -152,8 +158,6 @@ static MAGICS: &[Magic] = &[
     (0, b"LinuxGuestRecord", Kind::UnreadDump("Xen save")),
     (0, b"\xed\xeb\x0f\xf0", Kind::UnreadDump("Xen core")),
     (0, b"\xee\xeb\x0f\xf0", Kind::UnreadDump("Xen HVM core")),
-    (0, b"\xd0\xbe\xd0\xbe", Kind::UnreadDump("VMware snapshot")),
-    (0, b"\xd2\xbe\xd2\xbe", Kind::UnreadDump("VMware snapshot")),
     (0, b"\xd3\xbe\xd3\xbe", Kind::UnreadDump("VMware snapshot")),
     (0, b"\xd1\xba\xd1\xba", Kind::UnreadDump("VMware snapshot")),
     (0, b"\xd2\xba\xd2\xba", Kind::UnreadDump("VMware snapshot")),

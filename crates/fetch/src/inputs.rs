@@ -154,7 +154,26 @@ impl Sorter {
         Ok(())
     }
 
+    /// VMware keeps memory in a file that nothing tells by its content: one that was given, or the one beside the snapshot.
+    fn image(&mut self) -> Result<(), FetchError> {
+        let mut states = self.inputs.dump.iter().filter(|file| probe(&*file.data).can_have_an_image());
+        let Some(state) = states.next() else { return Ok(()) };
+        let beside = Path::new(&state.name).with_extension("vmem");
+        let is_image = |(_, kind): &mut (String, Kind)| matches!(kind, Kind::Unknown | Kind::Zeros);
+        let mut images: Vec<PathBuf> =
+            self.useless.extract_if(.., is_image).map(|(name, _)| PathBuf::from(name)).collect();
+        if images.is_empty() && beside.is_file() {
+            images.push(beside);
+        }
+        for image in images {
+            let name = image.display().to_string();
+            self.inputs.dump.push(InputFile::new(name, Arc::new(FileSource::open(&image)?)));
+        }
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<Inputs, FetchError> {
+        self.image()?;
         if self.inputs.dump.is_empty() {
             return Err(self.no_dump());
         }
@@ -306,6 +325,21 @@ mod tests {
         assert!(files.error(&["e"]).starts_with("e is empty: "));
         assert!(files.error(&["z"]).starts_with("z is a file compressed by gzip: unpack it"));
         assert_eq!(files.error(&[]), "no dump was given: kdive [VMLINUX] VMCORE");
+    }
+
+    #[test]
+    fn the_image_beside_a_snapshot_is_found_or_given() {
+        let state = b"\xd2\xbe\xd2\xbe\x08\0\0\0\0\0\0\0";
+        let files = Files::new(&[("vm.vmss", state), ("vm.vmem", &[1; 100]), ("other", &[1; 100])]);
+        let path = |name: &str| files.0.path().join(name);
+        let names = |paths: &[PathBuf]| {
+            let dump = sort(paths, None).unwrap().dump;
+            dump.into_iter().map(|file| file.name).collect::<Vec<_>>()
+        };
+        let shown =
+            |names: &[&str]| names.iter().map(|name| path(name).display().to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&[path("vm.vmss")]), shown(&["vm.vmss", "vm.vmem"]));
+        assert_eq!(names(&[path("other"), path("vm.vmss")]), shown(&["vm.vmss", "other"]));
     }
 
     #[test]

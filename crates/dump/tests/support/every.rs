@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::lkcd::{Lkcd, Packing};
 use super::savevm::Savevm;
+use super::vmware::Vmware;
 use super::{Kdump, Layout, PAGE, Stored, flatten, page};
 
 fn pages() -> impl Iterator<Item = (u64, Vec<u8>)> {
@@ -74,6 +75,7 @@ pub fn every_format() -> Vec<(&'static str, Vec<u8>)> {
         ("LKCD", lkcd(Packing::Gzip).build()),
         ("LKCD, run-length", lkcd(Packing::Rle).build()),
         ("savevm, mapped-ram", mapped()),
+        ("VMware", Vmware { is_inside: true, ..Vmware::of_pages(pages()) }.build()),
         ("savevm", Savevm::of_pages(pages()).build()),
     ]
 }

@@ -4,6 +4,7 @@
 pub mod every;
 pub mod lkcd;
 pub mod savevm;
+pub mod vmware;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
