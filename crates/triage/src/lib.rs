@@ -15,6 +15,7 @@
 //! - No claim without evidence, and evidence that can be looked at again names the command that shows it.
 //! - What triggered the end (a panic switch, an operator) is kept apart from what caused it.
 
+pub mod blame;
 pub mod case;
 pub mod class;
 pub mod detect;
@@ -24,6 +25,7 @@ pub mod known;
 pub mod report;
 pub mod signature;
 pub mod text;
+pub mod title;
 pub mod verdict;
 
 pub use case::Case;

@@ -3,6 +3,19 @@
 //! A detector is a file here and a line in [`DETECTORS`]. It reads the [`Case`], and where there is an image it may ask
 //! [`Case::image`] for proof. It says nothing when its claim has no support.
 
+mod assertion;
+mod callback;
+mod clock;
+mod list;
+mod lock;
+mod net;
+mod operator;
+mod refcount;
+mod sanitizer;
+mod slab;
+mod stack;
+mod support;
+
 use crate::case::Case;
 use crate::finding::Finding;
 
@@ -17,7 +30,30 @@ pub struct Detector {
 }
 
 /// All detectors.
-pub static DETECTORS: &[Detector] = &[];
+pub static DETECTORS: &[Detector] = &[
+    sanitizer::SANITIZER,
+    list::LIST_CORRUPTION,
+    refcount::REFCOUNT,
+    slab::SLAB,
+    slab::FREE_LIST,
+    stack::STACK,
+    lock::SPINLOCK_DEBUG,
+    lock::LOCKDEP,
+    lock::ATOMIC,
+    callback::OBJECT_DEBUG,
+    callback::UNLOADED,
+    callback::CALLBACK,
+    net::PACKET,
+    net::QUEUE,
+    net::DEVICE_REFERENCE,
+    clock::CLOCK,
+    clock::PAUSE,
+    assertion::ASSERTION,
+    assertion::PANIC,
+    assertion::WARNING,
+    operator::EXTERNAL,
+    operator::FORCED,
+];
 
 /// All findings on a case, in the order of [`DETECTORS`].
 #[must_use]
