@@ -132,6 +132,27 @@ impl Nodes {
     }
 }
 
+/// The `struct per_cpu_pages` of each processor for each zone that has pages: free pages that it keeps for itself.
+///
+/// # Errors
+/// The zones, their sizes or the processors' areas are not known.
+pub(crate) fn per_cpu_pages(kernel: &Kernel) -> Field<Vec<VirtAddr>> {
+    let cpus = kernel.cpus()?;
+    // Inside of another structure before 5.14.
+    let inside = kernel.offset_of("per_cpu_pageset", "pcp").unwrap_or(0);
+    let mut found = Vec::new();
+    for (_, zone) in Nodes::find(kernel)?.zones() {
+        if zone.managed_pages.clone()? == 0 {
+            continue;
+        }
+        let variable = zone.per_cpu_pages.clone()?;
+        for cpu in cpus.possible.iter().filter(|&cpu| cpu < cpus.limit) {
+            found.push(cpus.per_cpu(variable, cpu)?.add(inside));
+        }
+    }
+    Ok(found)
+}
+
 fn zones_of(kernel: &Kernel, node: &Node) -> Field<Vec<Zone>> {
     let MemberAddress(first) = node.node_zones.clone()?;
     let loader = kernel.loader::<Zone>();

@@ -4,7 +4,7 @@ use kdive_base::{PAGE_SHIFT, PAGE_SIZE, VirtAddr};
 use kdive_target::{Field, Kernel, Lacks, Load, walk};
 use serde::Serialize;
 
-use crate::mmzone::{self, Nodes};
+use crate::mmzone;
 use crate::sparse;
 use crate::vmstat::Settled;
 
@@ -204,19 +204,10 @@ struct PerCpuPages {
 
 /// Pages on the lists that each processor keeps for a zone.
 fn free_on_cpus(kernel: &Kernel) -> Field<u64> {
-    let (cpus, loader) = (kernel.cpus()?, kernel.loader::<PerCpuPages>());
-    // Inside of another structure before 5.14.
-    let inside = kernel.offset_of("per_cpu_pageset", "pcp").unwrap_or(0);
+    let loader = kernel.loader::<PerCpuPages>();
     let mut pages = 0_u64;
-    for (_, zone) in Nodes::find(kernel)?.zones() {
-        if zone.managed_pages.clone()? == 0 {
-            continue;
-        }
-        let variable = zone.per_cpu_pages.clone()?;
-        for cpu in cpus.possible.iter().filter(|&cpu| cpu < cpus.limit) {
-            let lists = loader.load(cpus.per_cpu(variable, cpu)?.add(inside));
-            pages = pages.saturating_add(lists.count?.into());
-        }
+    for lists in mmzone::per_cpu_pages(kernel)? {
+        pages = pages.saturating_add(loader.load(lists).count?.into());
     }
     Ok(pages)
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashSet;
 use serde::Serialize;
 
-use crate::mmzone::Nodes;
+use crate::mmzone;
 
 use super::page::TypeMark;
 use super::{Page, PageArray, Pages};
@@ -326,29 +326,22 @@ fn pages_on_cpus(kernel: &Kernel) -> Field<FxHashSet<VirtAddr>> {
     const MOST_LISTS: u64 = 64;
     /// A damaged list must not fill memory.
     const MOST_PAGES: usize = 1 << 20;
-    let (cpus, loader) = (kernel.cpus()?, kernel.loader::<PerCpuPages>());
+    let loader = kernel.loader::<PerCpuPages>();
     let map = Pages::find(kernel).map.clone()?;
-    let inside = kernel.offset_of("per_cpu_pageset", "pcp").unwrap_or(0);
     let link = kernel.member("page", &["pcp_list", "lru"])?.offset;
     let lists = (kernel.member("per_cpu_pages", &["lists"])?.bytes / 16).min(MOST_LISTS);
     let uses = u64::try_from(kernel.enumerator("MIGRATE_PCPTYPES")?).unwrap_or(0).max(1);
     let huge = block_order(kernel)?;
     let mut found = FxHashSet::default();
-    for (_, zone) in Nodes::find(kernel)?.zones() {
-        if zone.managed_pages.clone()? == 0 {
-            continue;
-        }
-        let variable = zone.per_cpu_pages.clone()?;
-        for cpu in cpus.possible.iter().filter(|&cpu| cpu < cpus.limit) {
-            let MemberAddress(first) = loader.load(cpus.per_cpu(variable, cpu)?.add(inside)).lists?;
-            for list in 0..lists {
-                let order = order_of_list(list, uses, huge);
-                for item in walk::list(kernel.memory(), first.add(list.wrapping_mul(16))) {
-                    let Ok(page) = item else { break };
-                    let page = page.sub(link);
-                    if found.len() < MOST_PAGES {
-                        found.extend((0..1_u64 << order).map(|at| page.add(at.wrapping_mul(map.page_bytes))));
-                    }
+    for of in mmzone::per_cpu_pages(kernel)? {
+        let MemberAddress(first) = loader.load(of).lists?;
+        for list in 0..lists {
+            let order = order_of_list(list, uses, huge);
+            for item in walk::list(kernel.memory(), first.add(list.wrapping_mul(16))) {
+                let Ok(page) = item else { break };
+                let page = page.sub(link);
+                if found.len() < MOST_PAGES {
+                    found.extend((0..1_u64 << order).map(|at| page.add(at.wrapping_mul(map.page_bytes))));
                 }
             }
         }
