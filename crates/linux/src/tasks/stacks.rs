@@ -47,6 +47,14 @@ pub struct TaskStack {
     pub calls: Field<Vec<Call>>,
 }
 
+impl TaskStack {
+    /// The stack of one task alone.
+    #[must_use]
+    pub fn of(kernel: &Kernel, task: &Task) -> Self {
+        Self { task: task.at, calls: calls(kernel, task) }
+    }
+}
+
 /// The stacks of all tasks, in the order of [`Tasks::all`].
 #[derive(Debug)]
 pub struct Stacks {
@@ -59,8 +67,7 @@ impl Stacks {
     pub fn find(kernel: &Kernel) -> &Self {
         kernel.once(|kernel| {
             let tasks = Tasks::find(kernel);
-            let of = |task: &Task| TaskStack { task: task.at, calls: calls(kernel, task) };
-            Self { list: tasks.all().par_iter().map(of).collect() }
+            Self { list: tasks.all().par_iter().map(|task| TaskStack::of(kernel, task)).collect() }
         })
     }
 

@@ -5,7 +5,9 @@ use std::ops::Range;
 use kdive_base::{Endian, VirtAddr};
 use kdive_debuginfo::Blob;
 use kdive_debuginfo::elf::ElfFile;
-use kdive_target::{Field, Kernel, Load, walk};
+use kdive_target::Kernel;
+
+use crate::kprobes::Probes;
 
 /// The code of the vmlinux, and the places in it that the running kernel changes. Addresses are those of the vmlinux.
 #[derive(Debug)]
@@ -54,13 +56,6 @@ const NAMED: [&str; 5] = [
     "ftrace_regs_caller_op_ptr",
 ];
 const STATIC_CALL_TRAMPOLINE: &str = "__SCT__";
-
-/// `struct kprobe` (include/linux/kprobes.h).
-#[derive(Load)]
-#[load(type = "kprobe")]
-struct Kprobe {
-    addr: Field<VirtAddr>,
-}
 
 impl Original {
     /// Found once for a kernel; `None` without a vmlinux, or with one that has no code in it (a debug file).
@@ -207,15 +202,7 @@ impl Original {
 
     /// Breakpoints and jumps of kprobes (kernel/kprobes.c).
     fn kprobes(&self, kernel: &Kernel) -> Vec<(u64, u64)> {
-        const TABLE_BUCKETS: u64 = 64;
-        let (Ok(table), Ok(link)) = (kernel.symbol("kprobe_table"), kernel.offset_of("kprobe", "hlist"))
-        else {
-            return Vec::new();
-        };
-        let probes = kernel.loader::<Kprobe>();
-        let nodes = walk::hash_table(kernel.memory(), table, TABLE_BUCKETS, 0).flatten();
-        let addresses = nodes.filter_map(|node| probes.load(node.sub(link)).addr.ok());
-        addresses.map(|at| (at.sub(self.slide).0, CALL)).collect()
+        Probes::find(kernel).kernel.iter().map(|probe| (probe.address.sub(self.slide).0, CALL)).collect()
     }
 
     /// Whether the kernel may patch the byte at an address of the dump.
