@@ -80,5 +80,6 @@ void crash_ftraceprobe(void);
 void crash_kretprobe(void);
 void crash_ftrace(void);
 void crash_bpf(void);
+void crash_traced(void);
 
 #endif

@@ -45,6 +45,7 @@ static const struct scenario {
 	{ "kretprobe", crash_kretprobe },
 	{ "ftrace", crash_ftrace },
 	{ "bpf", crash_bpf },
+	{ "traced", crash_traced },
 };
 
 static int __init crasher_init(void)

@@ -11,19 +11,23 @@
 
 #include "trigger.h"
 
-#define MODULE "/crasher.ko"
+static int insert(const char *path, const char *parameter)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (file < 0 || syscall(SYS_finit_module, file, parameter, 0)) {
+		perror(path);
+		return -1;
+	}
+	return 0;
+}
 
 static int insert_module(const char *scenario)
 {
 	char parameter[64];
-	int file = open(MODULE, O_RDONLY | O_CLOEXEC);
 
 	snprintf(parameter, sizeof(parameter), "how=%s", scenario);
-	if (file < 0 || syscall(SYS_finit_module, file, parameter, 0)) {
-		perror(MODULE);
-		return -1;
-	}
-	return 0;
+	return insert("/crasher.ko", parameter);
 }
 
 static void write_file(const char *path, const char *text)
@@ -59,6 +63,52 @@ static void hold_futex(void)
 	printf("crasher: holds %d futex %p\ncrasher: wants %d futex %p\n", getpid(), (void *)word, child, (void *)word);
 }
 
+static __attribute__((noinline)) void probed_in_user(void)
+{
+	asm volatile("");
+}
+
+// A probe in this program, by its place in the file.
+static void probe_user(void)
+{
+	unsigned long start, end, offset, at = (unsigned long)probed_in_user;
+	char line[256], text[128];
+	FILE *maps = fopen("/proc/self/maps", "r");
+
+	while (maps && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx %*s %lx", &start, &end, &offset) == 3 && at >= start && at < end) {
+			snprintf(text, sizeof(text), "p:lab/user /bin/trigger:0x%lx", at - start + offset);
+			write_file("/sys/kernel/tracing/uprobe_events", text);
+			printf("crasher: uprobe at %lx of /bin/trigger\n", at - start + offset);
+		}
+	if (maps)
+		fclose(maps);
+	write_file("/sys/kernel/tracing/events/lab/user/enable", "1");
+	probed_in_user();
+}
+
+// Probes and a live patch; then nothing is noted any more, so that what was noted can be written down.
+static int trace_and_patch(void)
+{
+	int inserted = !insert_module("traced");
+
+	probe_user();
+	insert("/patcher.ko", "");
+	sleep(6);	// all tasks but one come to use the patch
+	write_file("/sys/kernel/tracing/tracing_on", "0");
+	write_file("/sys/kernel/tracing/instances/spy/tracing_on", "0");
+	return inserted;
+}
+
+// The kernel is to look each second for errors that were corrected; the lab injects one, then one that is fatal.
+static void wait_for_machine_check(void)
+{
+	write_file("/sys/devices/system/machinecheck/machinecheck0/check_interval", "1");
+	puts("crasher: waiting for a machine check");
+	fflush(stdout);
+	pause();
+}
+
 static int press_sysrq_c(void)
 {
 	int file = open("/proc/sysrq-trigger", O_WRONLY);
@@ -76,10 +126,14 @@ int main(int argc, char **argv)
 		insert_module("load");
 	if (!strcmp(scenario, "memory") || !strcmp(scenario, "fragment"))
 		inserted = !insert_module(scenario);
+	if (!strcmp(scenario, "traced"))
+		inserted = trace_and_patch();
 	write_truth(scenario);
 	if (!strcmp(scenario, "sysrq") || !strcmp(scenario, "big") || !strcmp(scenario, "rich") ||
 	    !strcmp(scenario, "stuck"))
 		return press_sysrq_c();
+	if (!strcmp(scenario, "mce"))
+		wait_for_machine_check();
 	if (hangs || stalls)
 		keep_alive();
 	if (!inserted && strcmp(scenario, "idle") && insert_module(scenario))

@@ -104,6 +104,25 @@ static void write_stuck(void)
 	}
 }
 
+static void write_patch_state(const char *pid)
+{
+	char key[64], path[64];
+
+	snprintf(key, sizeof(key), "patch_state %.10s", pid);
+	snprintf(path, sizeof(path), "/proc/%.10s/patch_state", pid);
+	copy_lines(key, path, 0);
+}
+
+// What tracing noted, the probes, and which process uses the live patch.
+static void write_traced(void)
+{
+	copy_lines("trace", "/sys/kernel/tracing/trace", 0);
+	copy_lines("spy", "/sys/kernel/tracing/instances/spy/trace", 0);
+	copy_lines("kprobe", "/sys/kernel/debug/kprobes/list", 0);
+	copy_lines("uprobe", "/sys/kernel/tracing/uprobe_events", 0);
+	for_each_number("/proc", write_patch_state);
+}
+
 static void write_variables(const char *scenario, int is_rich)
 {
 	if (is_rich)
@@ -112,6 +131,8 @@ static void write_variables(const char *scenario, int is_rich)
 		write_memory_truth();
 	if (!strcmp(scenario, "stuck"))
 		write_stuck();
+	if (!strcmp(scenario, "traced"))
+		write_traced();
 	copy_lines("swap", "/proc/swaps", 1);
 	copy_lines("module", "/proc/modules", 0);
 	for_each_number("/proc", visit_process);

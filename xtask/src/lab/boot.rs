@@ -25,6 +25,10 @@ const POLL: Duration = Duration::from_millis(300);
 const SETTLE: Duration = Duration::from_secs(3);
 /// From the last line of a panic to a quiet machine.
 const PANIC_SETTLE: Duration = Duration::from_millis(500);
+/// Machine checks of the scenario `mce`: processor, bank, status, global status, address, miscellaneous. The first was
+/// corrected (valid, enabled, with address), the second is fatal (uncorrected, context corrupt).
+pub(crate) const MACHINE_CHECKS: [&str; 2] =
+    ["0 3 0x9c0000000000009f 0 0x12345000 0x8c", "1 2 0xbe00000000000135 5 0x23456000 0x8c"];
 const DATA_DISK: &str = "128M";
 const SWAP_DISK: &str = "256M";
 const MORE_DISK: &str = "64M";
@@ -383,6 +387,7 @@ impl Boot {
         // A capture kernel boots, and writes several dumps, after the end that patience is for.
         let patience = self.scenario.patience * if self.is_captured() { 4 } else { 1 };
         let mut waits_for_nmi = self.scenario.end == End::PanicByNmi;
+        let mut waits_for_mce = self.scenario.end == End::PanicByMce;
         loop {
             let is_alive = qmp.is_alive();
             console.refresh();
@@ -402,6 +407,15 @@ impl Boot {
                 sleep(SETTLE);
                 qmp.execute("inject-nmi", json!({}))?;
                 waits_for_nmi = false;
+            }
+            if waits_for_mce && console.says("crasher: waiting for a machine check") {
+                sleep(SETTLE);
+                for check in MACHINE_CHECKS {
+                    qmp.execute("human-monitor-command", json!({ "command-line": format!("mce {check}") }))?;
+                    // The kernel looks once a second for what was corrected.
+                    sleep(4 * SETTLE);
+                }
+                waits_for_mce = false;
             }
             sleep(POLL);
         }

@@ -62,7 +62,7 @@ const MODULES: &[&str] = &[
 ];
 
 /// `init`, and what it reads in one scenario.
-const SCRIPTS: &[&str] = &["init", "memory.sh", "rich.sh", "stuck.sh"];
+const SCRIPTS: &[&str] = &["init", "memory.sh", "rich.sh", "stuck.sh", "traced.sh"];
 
 /// The lab's own programs: sources and compiler options of each.
 const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
@@ -150,8 +150,10 @@ pub(crate) fn build_initrd(lab: &Lab, kernel: &Kernel) -> Result<()> {
     let stage = lab.scratch("stage")?;
     stage_programs(lab, &stage)?;
     stage_modules(&lab.dir().join(kernel.modules()), &stage, &kernel.release)?;
-    let crasher = stage.join("crasher.ko");
-    run::output(run::command("strip", ["-g", "-o"]).arg(crasher).arg(lab.dir().join(kernel.crasher())))?;
+    for module in ["crasher.ko", "patcher.ko"] {
+        let built = lab.dir().join(kernel.crasher()).with_file_name(module);
+        run::output(run::command("strip", ["-g", "-o"]).arg(stage.join(module)).arg(built))?;
+    }
     for script in SCRIPTS {
         run::copy(&assets().join(script), &stage.join(script))?;
     }

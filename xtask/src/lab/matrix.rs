@@ -85,6 +85,7 @@ const ROWS: &[Row] = &[
     row("fragment", SMALL),
     row("slableak", SMALL),
     row("stuck", SMALL),
+    row("traced", SMALL),
     row("bitflip", SMALL),
     row("ipi", SMALL),
     row("hardlockup", SMALL),
@@ -102,6 +103,8 @@ const ROWS: &[Row] = &[
     Row { quick: true, once: true, ..row("hardirq", SMALL) },
     Row { quick: true, once: true, ..row("nmi", SMALL) },
     Row { once: true, ..row("million", &["elf"]) },
+    // The older cloud kernels do not handle machine checks.
+    Row { once: true, ..row("mce", SMALL) },
     Row { once: true, ..row("idle", SMALL) },
     Row { once: true, ..row("ascii", SMALL) },
     Row { once: true, ..row("oom", SMALL) },

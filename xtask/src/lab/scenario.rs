@@ -10,6 +10,8 @@ pub(crate) enum End {
     /// The kernel panics once the lab has injected an NMI: emulated CPUs have no performance counters, hence no
     /// NMI watchdog of their own.
     PanicByNmi,
+    /// The kernel panics once the lab has injected a machine check.
+    PanicByMce,
     /// The system stays alive, and is dumped as it is.
     Alive,
     /// Whichever of the two comes first.
@@ -165,6 +167,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "deafcpu",
         about: "CPU 1 spins with interrupts off; CPU 0 calls it and waits, until the watchdog's timer",
         frames: &["panic", "watchdog_timer_fn", "smp_call_function_single", "call_deaf_cpu"],
+        ..BASE
+    },
+    Scenario {
+        name: "traced",
+        about: "probes of each kind, two instances of tracing, a live patch that one task holds up",
+        end: End::Alive,
+        patience: 300,
+        ..BASE
+    },
+    Scenario {
+        name: "mce",
+        about: "a corrected machine check, then one that is fatal, both injected by the lab",
+        end: End::PanicByMce,
+        frames: &["mce_panic", "do_machine_check", "exc_machine_check"],
         ..BASE
     },
     Scenario { name: "ascii", about: "text over a page of slab objects", end: End::Either, ..BASE },
@@ -352,6 +368,7 @@ pub(crate) fn print_table() {
         let end = match scenario.end {
             End::Panic => "panics",
             End::PanicByNmi => "panics by NMI",
+            End::PanicByMce => "panics by MCE",
             End::Alive => "stays alive",
             End::Either => "panics or stays",
         };

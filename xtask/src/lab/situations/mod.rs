@@ -6,6 +6,7 @@ mod stalls;
 mod stuck;
 mod stuck_net;
 mod text;
+mod tracing;
 
 use serde_json::Value;
 
@@ -36,6 +37,9 @@ const TROUBLE: &[&str] = &[
     "leaks",
     "cgroup -l",
     "oom -k",
+    "kprobes",
+    "livepatch",
+    "hw",
 ];
 
 const SITUATIONS: &[Situation] = &[
@@ -81,6 +85,13 @@ const SITUATIONS: &[Situation] = &[
     Situation { scenario: "stuck", command: "qdisc -b", judge: stuck_net::backlogs },
     Situation { scenario: "stuck", command: "conntrack", judge: stuck_net::tracked },
     Situation { scenario: "stuck", command: "nft", judge: stuck_net::filters },
+    Situation { scenario: "rich", command: "ftrace", judge: tracing::events },
+    Situation { scenario: "rich", command: "ftrace -l", judge: tracing::settings },
+    Situation { scenario: "traced", command: "ftrace", judge: tracing::events },
+    Situation { scenario: "traced", command: "ftrace -i spy", judge: tracing::events_of_spy },
+    Situation { scenario: "traced", command: "kprobes", judge: tracing::probes },
+    Situation { scenario: "traced", command: "livepatch", judge: tracing::live_patch },
+    Situation { scenario: "mce", command: "hw", judge: tracing::machine_checks },
 ];
 
 /// Commands that compare the dump with its vmlinux, and say so where there is none.
