@@ -24,7 +24,10 @@ pub struct KnownIssue {
     /// Classes of failure that it shows itself as.
     pub classes: Vec<Class>,
     /// Commits, bug reports, advisories: the commit that fixed it first.
+    #[serde(default)]
     pub links: Vec<String>,
+    /// Where it is known from, when no link tells it or the link could not be read.
+    pub source: Option<String>,
     /// What to do until it is fixed.
     pub advice: Option<String>,
     /// Families of kernels that have it (`el4`, `ubuntu-5.15`, `upstream`); empty: all.
