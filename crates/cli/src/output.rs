@@ -1,6 +1,6 @@
 //! Where the records of one command go: the screen, a pager, a file, a command line of the shell.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal as _, LineWriter, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -10,12 +10,31 @@ use kdive_commands::line;
 use crate::pager::Pager;
 use crate::progress::Bar;
 
-/// Files that commands write, in the working directory.
+/// Files that commands write, in the working directory, and those that they read.
 pub(crate) struct Disk;
 
 impl kdive_commands::Files for Disk {
     fn create(&self, path: &str) -> io::Result<Box<dyn Write>> {
         Ok(Box::new(File::create(path)?))
+    }
+
+    fn texts(&self, directory: &str) -> io::Result<Vec<(String, String)>> {
+        let mut texts = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "toml")
+                && let Some(name) = path.file_stem()
+            {
+                texts.push((name.to_string_lossy().into_owned(), fs::read_to_string(&path)?));
+            }
+        }
+        texts.sort();
+        Ok(texts)
+    }
+
+    fn known_issues(&self) -> Option<String> {
+        let directory = crate::user_directory("XDG_CONFIG_HOME", ".config")?.join("kdive/known-issues");
+        directory.is_dir().then(|| directory.to_string_lossy().into_owned())
     }
 }
 

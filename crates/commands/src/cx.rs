@@ -28,6 +28,19 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// It cannot be made, or this host writes no files.
     fn create(&self, path: &str) -> io::Result<Box<dyn io::Write>>;
+
+    /// The texts of a directory whose names end in `.toml`: each name without that, and the text. In the order of names.
+    ///
+    /// # Errors
+    /// It cannot be read, or this host reads no directories.
+    fn texts(&self, _directory: &str) -> io::Result<Vec<(String, String)>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "no directories can be read here"))
+    }
+
+    /// The user's own directory of known issues, where there is one.
+    fn known_issues(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Writes none.

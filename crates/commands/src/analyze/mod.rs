@@ -1,15 +1,22 @@
 //! `analyze`: why the kernel died, with the evidence.
 //!
-//! The record is triage's [`Report`]; text, Markdown and HTML are views of it, one file each.
+//! The record is triage's [`Report`]; `document` puts it into the order in which it is
+//! told, and text, Markdown and HTML draw that, one file each.
 
+mod document;
 mod html;
 mod markdown;
 mod text;
+mod waits;
+
+#[cfg(test)]
+mod views;
 
 use std::fmt;
 use std::io::{self, BufRead, Write as _};
 use std::path::Path;
 
+use kdive_triage::case::CaseGap;
 use kdive_triage::known::KnownIssues;
 use kdive_triage::{Report, analyze, image};
 
@@ -26,6 +33,7 @@ pub(crate) static ANALYZE: Command = Command {
     operands: "",
     options: &[
         Opt::value("--format", "form", "text, json, markdown or html"),
+        Opt::value("--known-issues", "dir", "a directory of known issues to look through too"),
         Opt::value("-o", "file", "write the report to a file; its ending tells the form"),
     ],
     help: include_str!("analyze.md"),
@@ -35,8 +43,33 @@ pub(crate) static ANALYZE: Command = Command {
 fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let target = Target::of(args)?;
     let kernel = cx.kernel.clone();
-    let report = analyze(&image::read(&kernel), &KnownIssues::default());
+    let (known, gaps) = known_issues(args, cx.files.as_ref())?;
+    let mut report = analyze(&image::read(&kernel), &known);
+    report.gaps.extend(gaps);
     target.write(&report, cx.files.as_ref(), out)
+}
+
+/// The known issues: those that are shipped, the user's own, those of `--known-issues`. A file that is none is a gap.
+fn known_issues(args: &Args, files: &dyn Files) -> Result<(KnownIssues, Vec<CaseGap>), CommandError> {
+    let mut known = KnownIssues::built_in();
+    let mut gaps = Vec::new();
+    let given = args.value("--known-issues").map(str::to_owned);
+    for directory in files.known_issues().into_iter().chain(given) {
+        let texts = files
+            .texts(&directory)
+            .map_err(|error| CommandError::not_found(format!("known issues in {directory}: {error}")))?;
+        for (id, text) in texts {
+            if let Err(error) = known.add(&id, &text) {
+                let next_time = Some("kdive known-issues check says what is wrong".to_owned());
+                gaps.push(CaseGap {
+                    what: format!("the known issue {id}"),
+                    why: error.to_string(),
+                    next_time,
+                });
+            }
+        }
+    }
+    Ok((known, gaps))
 }
 
 /// The report on a kernel of which only text is left: a console log, `dmesg`, a pasted session.
@@ -55,7 +88,9 @@ pub fn of_text(
     input
         .read_to_end(&mut text)
         .map_err(|error| CommandError::not_found(format!("reading the text failed: {error}")))?;
-    let report = analyze(&kdive_triage::Case::default(), &KnownIssues::default());
+    let (known, gaps) = known_issues(&args, files)?;
+    let mut report = analyze(&kdive_triage::Case::default(), &known);
+    report.gaps.extend(gaps);
     target.write(&report, files, out)
 }
 

@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
-use kdive_base::VirtAddr;
+use kdive_base::{VirtAddr, printable};
 use kdive_linux::locking::{Locks, Wait, circles};
+use kdive_triage::report::WaitGraph;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Titled;
 
 /// Tasks, and an arrow from each that waits to each that holds what it waits for. What has no holder is a node of its own.
-pub(super) struct Graph {
+pub(crate) struct Graph {
     nodes: Vec<Node>,
     edges: Vec<Edge>,
 }
@@ -66,6 +67,33 @@ impl Graph {
                 let to = node(&mut graph, Key::Task(holder.task.task), holder.task.to_string());
                 graph.edges.push(Edge { from, to, label: title.clone(), sure: holder.sure });
             }
+        }
+        graph
+    }
+
+    /// The waits of a report. A lock whose holder is not known is a node of its own.
+    pub(crate) fn of_report(waits: &WaitGraph) -> Self {
+        let in_cycle: FxHashSet<usize> = waits.cycles.iter().flatten().copied().collect();
+        let nodes = waits.nodes.iter().enumerate().map(|(number, node)| Node {
+            label: printable(node.name.as_bytes()),
+            is_task: true,
+            in_cycle: in_cycle.contains(&number),
+        });
+        let mut graph = Self { nodes: nodes.collect(), edges: Vec::new() };
+        let mut things: FxHashMap<&str, usize> = FxHashMap::default();
+        for edge in waits.edges.iter().take(MOST_NODES) {
+            let label = printable(edge.lock.as_bytes());
+            let (to, label) = match edge.to {
+                Some(to) => (to, label),
+                None => {
+                    let thing = *things.entry(&edge.lock).or_insert_with(|| {
+                        graph.nodes.push(Node { label, is_task: false, in_cycle: false });
+                        graph.nodes.len().saturating_sub(1)
+                    });
+                    (thing, String::new())
+                }
+            };
+            graph.edges.push(Edge { from: edge.from, to, label, sure: edge.sure });
         }
         graph
     }
@@ -136,7 +164,7 @@ impl Graph {
     }
 
     /// A picture: columns of boxes, each left of what it waits for.
-    pub(super) fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         const WIDTH: usize = 250;
         const HEIGHT: usize = 30;
         const STEP_X: usize = 420;
@@ -202,7 +230,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Text of XML.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// Text of XML and HTML, within an attribute too.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,6 +1,6 @@
 //! `locks`: who waits for which lock, and who holds it.
 
-mod graph;
+pub(crate) mod graph;
 mod row;
 
 use kdive_linux::locking::{Cycle, Locks, Wait};

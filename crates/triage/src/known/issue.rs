@@ -172,7 +172,7 @@ impl KnownIssue {
     /// What is wrong with it.
     fn problem(&self) -> Option<String> {
         let pattern = &self.pattern;
-        if self.links.is_empty() {
+        if self.links.is_empty() && self.source.is_none() {
             return Some(
                 "it has no links: each issue cites the commit or the advisory that fixed it".to_owned(),
             );
