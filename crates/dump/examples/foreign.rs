@@ -21,6 +21,7 @@ use std::sync::Arc;
 use kdive_base::PhysAddr;
 use kdive_dump::{Hints, Input, InputFile, RunState, open};
 use support::lkcd::{Lkcd, Packing};
+use support::sadump::{self, Sadump};
 use support::vmware::Vmware;
 use support::{Kdump, PAGE, Stored};
 
@@ -39,6 +40,9 @@ static WRITERS: &[Writer] = &[
     ("lkcd5-rle", |pages| lkcd(pages, 5, Packing::Rle)),
     ("lkcd3-rle", |pages| lkcd(pages, 3, Packing::Rle)),
     ("lkcd2-raw", |pages| lkcd(pages, 2, Packing::None)),
+    ("sadump", |pages| Sadump::of_pages(sadump::Kind::Single, pages.clone()).build()),
+    ("sadump-disks", |pages| Sadump::of_pages(sadump::Kind::Disks(3), pages.clone()).build()),
+    ("sadump-media", |pages| Sadump::of_pages(sadump::Kind::Media, pages.clone()).build()),
     ("vmss", |pages| vec![Vmware { is_inside: true, ..Vmware::of_pages(pages.clone()) }.build()]),
     ("vmss-vmem", |pages| {
         let snapshot = Vmware::of_pages(pages.clone());

@@ -7,11 +7,19 @@ use kdive_base::ReadAt;
 
 use crate::open::Opened;
 use crate::window::read_up_to;
-use crate::{Hints, OpenError, avml, elf, flattened, kdump, libvirt, lime, lkcd, savevm, vmware};
+use crate::{Hints, OpenError, avml, elf, flattened, kdump, libvirt, lime, lkcd, sadump, savevm, vmware};
 
 /// Formats that [`crate::open()`] reads, in the order in which they are tried.
-pub(crate) static FORMATS: &[Format] =
-    &[elf::FORMAT, kdump::FORMAT, lkcd::FORMAT, lime::FORMAT, avml::FORMAT, savevm::FORMAT, vmware::FORMAT];
+pub(crate) static FORMATS: &[Format] = &[
+    elf::FORMAT,
+    kdump::FORMAT,
+    lkcd::FORMAT,
+    lime::FORMAT,
+    avml::FORMAT,
+    sadump::FORMAT,
+    savevm::FORMAT,
+    vmware::FORMAT,
+];
 
 /// Formats whose memory can lie in a file of its own that nothing tells by its content.
 pub(crate) static WITH_IMAGES: &[&str] = &[vmware::FORMAT.name];

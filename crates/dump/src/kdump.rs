@@ -4,7 +4,7 @@
 //! in the dump); a descriptor for each page in the dump, in their order; the pages. The n-th set bit of the second bitmap
 //! has the n-th descriptor. In a split set every file has both bitmaps, but only the descriptors of its own pages.
 
-mod bitmap;
+pub(crate) mod bitmap;
 pub(crate) mod header;
 mod part;
 

@@ -33,6 +33,7 @@ mod notes;
 mod open;
 mod probe;
 mod raw;
+mod sadump;
 mod savevm;
 mod scan;
 mod vmware;

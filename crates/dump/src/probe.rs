@@ -153,7 +153,6 @@ static MAGICS: &[Magic] = &[
     (0, b"\xcd\x23\x8f\x61\x73\x01\x19\xa8", Kind::UnreadDump("LKCD live")),
     (0, b"\xa8\x19\x01\x73\x61\x8f\x23\xfd", Kind::UnreadDump("s390 stand-alone")),
     (0, b"\xdd\xcc\x8b\x9a", Kind::UnreadDump("Mission Critical Linux")),
-    (0, b"sadump\0\0", Kind::UnreadDump("sadump")),
     (0, b"QEVM", Kind::UnreadDump("QEMU savevm of an old version")),
     (0, b"LinuxGuestRecord", Kind::UnreadDump("Xen save")),
     (0, b"\xed\xeb\x0f\xf0", Kind::UnreadDump("Xen core")),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kdive_base::{ReadAt, Why};
 
 use crate::cache::Cache;
+use crate::memory::RunState;
 use crate::window::Window;
 
 const BLOCK_BYTES: usize = 16 << 10;
@@ -19,7 +20,7 @@ const LINE_BYTES: usize = 64;
 const BLOCKS_KEPT: usize = 512;
 
 /// One of the two bitmaps.
-pub(super) struct Bitmap {
+pub(crate) struct Bitmap {
     file: Arc<dyn ReadAt>,
     offset: u64,
     bits: u64,
@@ -30,13 +31,31 @@ pub(super) struct Bitmap {
 
 /// A few bits.
 #[derive(Clone, Copy)]
-pub(super) struct Bits {
+pub(crate) struct Bits {
     /// The first in the lowest place. Above the last there are zeros.
-    pub(super) word: u64,
+    pub(crate) word: u64,
     /// How many there are in `word`.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     /// The first bit, and all others of its block, are the same: how many bits from the first on.
-    pub(super) alike: Option<u64>,
+    pub(crate) alike: Option<u64>,
+}
+
+/// The state of a page by the bitmaps of RAM and of what is in the dump, and how many pages from it on have it at least.
+pub(crate) fn page_state(ram: &Bitmap, dumped: &Bitmap, pfn: u64) -> (u64, RunState) {
+    let (ram, dumped) = match (ram.bits_from(pfn), dumped.bits_from(pfn)) {
+        (Ok(ram), Ok(dumped)) => (ram, dumped),
+        (Err(why), _) | (_, Err(why)) => return (Bitmap::read_together(pfn), RunState::Missing(why)),
+    };
+    let (state, differ) = match (dumped.word & 1, ram.word & 1) {
+        (1, _) => (RunState::Present, !dumped.word),
+        (_, 1) => (RunState::Missing(Why::Excluded), dumped.word | !ram.word),
+        _ => (RunState::Missing(Why::NeverPresent), dumped.word | ram.word),
+    };
+    let pages = match ram.alike.zip(dumped.alike) {
+        Some((ram, dumped)) => ram.min(dumped),
+        None => u64::from(differ.trailing_zeros()).min(dumped.count),
+    };
+    (pages, state)
 }
 
 struct Block {
@@ -50,12 +69,12 @@ struct Block {
 
 impl Bitmap {
     /// The bitmap of `bits` bits at `offset`.
-    pub(super) fn new(file: Arc<dyn ReadAt>, offset: u64, bits: u64) -> Self {
+    pub(crate) fn new(file: Arc<dyn ReadAt>, offset: u64, bits: u64) -> Self {
         Self { file, offset, bits, blocks: Cache::new(BLOCKS_KEPT), ranks: Mutex::new(vec![0]) }
     }
 
     /// Whether a bit is set, and how many bits before it are.
-    pub(super) fn bit_and_rank(&self, index: u64) -> Result<(bool, u64), Why> {
+    pub(crate) fn bit_and_rank(&self, index: u64) -> Result<(bool, u64), Why> {
         if index >= self.bits {
             return Err(Why::NeverPresent);
         }
@@ -65,7 +84,7 @@ impl Bitmap {
     }
 
     /// The bits from `index` on.
-    pub(super) fn bits_from(&self, index: u64) -> Result<Bits, Why> {
+    pub(crate) fn bits_from(&self, index: u64) -> Result<Bits, Why> {
         if index >= self.bits {
             return Err(Why::NeverPresent);
         }
@@ -73,12 +92,12 @@ impl Bitmap {
     }
 
     /// Bits from `index` on that are read together: where one cannot be read, neither can those.
-    pub(super) fn read_together(index: u64) -> u64 {
+    pub(crate) fn read_together(index: u64) -> u64 {
         BLOCK_BITS.saturating_sub(index % BLOCK_BITS)
     }
 
     /// Set bits in all.
-    pub(super) fn count(&self) -> Result<u64, Why> {
+    pub(crate) fn count(&self) -> Result<u64, Why> {
         match self.bits.checked_sub(1) {
             Some(last) => self.bit_and_rank(last).map(|(set, rank)| rank.saturating_add(u64::from(set))),
             None => Ok(0),

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use kdive_base::{ByteReader, ReadAt, Why};
 
 use super::FORMAT;
-use super::bitmap::Bitmap;
+use super::bitmap::{Bitmap, page_state};
 use super::header::{HEADER_BYTES, Header, SubHeader, codec};
 use crate::OpenError;
 use crate::cache::Cache;
@@ -139,20 +139,7 @@ impl Part {
 
     /// The state of a page, whichever part has its descriptor, and how many pages from it on have it at least.
     pub(super) fn state(&self, pfn: u64) -> (u64, RunState) {
-        let (ram, dumped) = match (self.ram.bits_from(pfn), self.dumped.bits_from(pfn)) {
-            (Ok(ram), Ok(dumped)) => (ram, dumped),
-            (Err(why), _) | (_, Err(why)) => return (Bitmap::read_together(pfn), RunState::Missing(why)),
-        };
-        let (state, differ) = match (dumped.word & 1, ram.word & 1) {
-            (1, _) => (RunState::Present, !dumped.word),
-            (_, 1) => (RunState::Missing(Why::Excluded), dumped.word | !ram.word),
-            _ => (RunState::Missing(Why::NeverPresent), dumped.word | ram.word),
-        };
-        let pages = match ram.alike.zip(dumped.alike) {
-            Some((ram, dumped)) => ram.min(dumped),
-            None => u64::from(differ.trailing_zeros()).min(dumped.count),
-        };
-        (pages, state)
+        page_state(&self.ram, &self.dumped, pfn)
     }
 
     /// Decompresses a page of this part into `page`, reading through `window`. Says whether it is all zeros.

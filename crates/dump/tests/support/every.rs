@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::lkcd::{Lkcd, Packing};
+use super::sadump::{self, Sadump};
 use super::savevm::Savevm;
 use super::vmware::Vmware;
 use super::{Kdump, Layout, PAGE, Stored, flatten, page};
@@ -76,6 +77,8 @@ pub fn every_format() -> Vec<(&'static str, Vec<u8>)> {
         ("LKCD, run-length", lkcd(Packing::Rle).build()),
         ("savevm, mapped-ram", mapped()),
         ("VMware", Vmware { is_inside: true, ..Vmware::of_pages(pages()) }.build()),
+        ("sadump", Sadump::of_pages(sadump::Kind::Single, pages()).build().swap_remove(0)),
+        ("sadump, medium", Sadump::of_pages(sadump::Kind::Media, pages()).build().swap_remove(0)),
         ("savevm", Savevm::of_pages(pages()).build()),
     ]
 }

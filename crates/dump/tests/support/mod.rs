@@ -3,6 +3,7 @@
 
 pub mod every;
 pub mod lkcd;
+pub mod sadump;
 pub mod savevm;
 pub mod vmware;
 
