@@ -23,6 +23,10 @@ pub struct Case<'k> {
     pub modules: Vec<Module>,
     /// Words found in memory that was printed or read around the damage, with where they stood: text where pointers belong.
     pub stray_text: Vec<StrayText>,
+    /// Modules that were unloaded last, as the kernel lists them.
+    pub unloaded: Vec<String>,
+    /// Instructions that a pasted session disassembled.
+    pub instructions: Vec<ShownInstruction>,
     /// Stacks of further tasks, where the source shows them (`foreach bt`, SysRq `t` and `w`).
     pub stacks: Vec<TaskStack>,
     /// How memory stood at the end (`Mem-Info:` of the last OOM report, `kmem -i` and `kmem -f` of a pasted session).
@@ -216,6 +220,12 @@ pub struct TaskStack {
     /// Its command name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comm: Option<String>,
+    /// Its `task_struct`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<VirtAddr>,
+    /// Its processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
     /// The letter of its state (`D`, `R`, `S`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<char>,
@@ -250,6 +260,45 @@ pub struct MemoryFacts {
     /// Swap, and what of it is free.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap: Option<(u64, u64)>,
+    /// High memory of a 32-bit kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high_total: Option<u64>,
+    /// Of that, free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high_free: Option<u64>,
+    /// Anonymous pages of processes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<u64>,
+    /// Pages of files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<u64>,
+    /// Slab that can be reclaimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slab_reclaimable: Option<u64>,
+    /// Slab that cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slab_unreclaimable: Option<u64>,
+    /// Page tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page_tables: Option<u64>,
+    /// Kernel stacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_stacks: Option<u64>,
+    /// Pages that reclaim must leave alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unevictable: Option<u64>,
+    /// Slab caches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<CacheFacts>,
+    /// Tasks, as the OOM killer lists them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskMemory>,
+    /// What was asked for in vain, the first time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<MemoryRequest>,
+    /// Whom the OOM killer killed, in that order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub killed: Vec<TaskMemory>,
 }
 
 /// A zone of memory. In bytes.
@@ -272,6 +321,81 @@ pub struct ZoneFacts {
     /// Free blocks, by order: of 1 page, of 2, of 4...
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<u64>,
+    /// The watermark below which reclaim begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<u64>,
+    /// Reclaim gave it up (`all_unreclaimable? yes`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unreclaimable: bool,
+}
+
+/// A slab cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CacheFacts {
+    /// Its name.
+    pub name: String,
+    /// Bytes of an object.
+    pub object_size: u64,
+    /// Objects in use.
+    pub allocated: u64,
+    /// Objects that there is room for.
+    pub total: u64,
+    /// Bytes of its slabs.
+    pub bytes: u64,
+}
+
+/// The memory of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TaskMemory {
+    /// Its number.
+    pub pid: i32,
+    /// Its command name.
+    pub comm: String,
+    /// Resident bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss: Option<u64>,
+    /// Swapped bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<u64>,
+    /// `oom_score_adj`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A request for memory that was not met.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryRequest {
+    /// Who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comm: Option<String>,
+    /// The order of the block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<i32>,
+    /// The flags, as printed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gfp: Option<String>,
+    /// What bounds it (`CONSTRAINT_MEMCG`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<String>,
+    /// The memory cgroup at its limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// The limit of that cgroup in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// An instruction as a pasted session shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ShownInstruction {
+    /// Where it is.
+    pub address: VirtAddr,
+    /// Its function.
+    pub function: String,
+    /// Bytes from the function's beginning.
+    pub offset: u64,
+    /// The instruction in AT&T's syntax, as it is shown (`mov    (%rax),%rdx`).
+    pub text: String,
 }
 
 /// A loaded module.
