@@ -151,7 +151,7 @@ fn zones(kernel: &Kernel) -> Vec<ZoneFacts> {
                 // A counter may be below zero for a moment.
                 free: counter.map(|pages| bytes(u64::try_from(pages.cast_signed()).unwrap_or(0))),
                 min: mark.map(bytes),
-                blocks: Vec::new(),
+                ..ZoneFacts::default()
             }
         })
         .collect()
