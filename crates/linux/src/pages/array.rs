@@ -101,6 +101,11 @@ impl PageArray {
 }
 
 impl Chunk {
+    /// The structures that are there, as they lie in memory: the first frame of each run, and the bytes of the run.
+    pub fn runs(&self) -> impl Iterator<Item = (Pfn, &[u8])> {
+        self.runs.iter().map(|(first, bytes)| (*first, &**bytes))
+    }
+
     /// The structures that are there, in the order of their frames.
     pub fn pages(&self) -> impl Iterator<Item = RawPage<'_>> {
         let map = self.map.unwrap_or(MemoryMap { start: VirtAddr(0), page_bytes: 1 });

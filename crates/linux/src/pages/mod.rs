@@ -2,6 +2,7 @@
 
 mod array;
 mod census;
+mod excludable;
 mod flags;
 mod map;
 mod page;
@@ -13,6 +14,7 @@ use kdive_target::{Field, Kernel, Lacks};
 
 pub use array::{Chunk, PageArray, RawPage};
 pub use census::{Census, Counts, Kinds, PageKind, Pageblock};
+pub use excludable::{Excludable, ExclusionRules, Judgement};
 pub use flags::PageFlags;
 pub use map::{DirectMap, MemoryMap};
 pub use page::Page;

@@ -156,9 +156,17 @@ impl TypeMark {
     }
 
     pub(super) fn is_on(self, page: &Page) -> Field<bool> {
+        Ok(match self {
+            Self::Flag(_) => self.matches(page.flags.clone()?, 0),
+            Self::Type { .. } => self.matches(0, page.page_type.clone()?),
+        })
+    }
+
+    /// [`TypeMark::is_on`] of a page whose flags and type were read already.
+    pub(super) fn matches(self, flags: u64, page_type: u32) -> bool {
         match self {
-            Self::Flag(bit) => Ok(page.flags.clone()?.wrapping_shr(bit) & 1 == 1),
-            Self::Type { mask, value } => Ok(page.page_type.clone()? & mask == value),
+            Self::Flag(bit) => flags.wrapping_shr(bit) & 1 == 1,
+            Self::Type { mask, value } => page_type & mask == value,
         }
     }
 }
