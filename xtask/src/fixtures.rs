@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kdive_base::{Cancel, Missing, PAGE_SIZE, Pfn, PhysAddr};
 use kdive_commands::{CommandError, Cx, TextSink};
-use kdive_dump::write::{Compression, FlattenedSink, KdumpOptions, PlainSink, Sink, write_elf, write_kdump};
+use kdive_dump::write::{
+    Compression, Control, FlattenedSink, KdumpOptions, PlainSink, Plan, Sink, write_elf, write_kdump,
+};
 use kdive_dump::{Hints, Input, Opened, PhysicalMemory, Run};
 use kdive_target::{Hidden, Kernel, OpenOptions};
 use rayon::prelude::*;
@@ -101,19 +103,25 @@ fn run(kernel: &Arc<Kernel>, line: &str) -> Result<(), CommandError> {
     kdive_commands::run(&mut Cx::new(kernel.clone()), &words, &mut TextSink::new(std::io::sink()))
 }
 
-fn write(opened: &Opened, out: &Path, form: Form, keep: &dyn Fn(Pfn) -> bool) -> anyhow::Result<u64> {
+fn write(
+    opened: &Opened,
+    out: &Path,
+    form: Form,
+    keep: &(impl Fn(Pfn) -> bool + Sync),
+) -> anyhow::Result<u64> {
     let cancel = Cancel::default();
+    let control = Control::new(&cancel);
     let file = BufWriter::new(File::create(out)?);
-    let memory = opened.memory.as_ref();
+    let plan = Plan::new(opened.memory.as_ref(), keep, &control)?;
     let mut options = KdumpOptions { dump_level: 31, ..KdumpOptions::default() };
     options.uts = opened.facts.uts.clone().unwrap_or_default();
     options.compression = match form {
         Form::Zstd => Compression::Zstd(19),
         _ => Compression::Zlib(9),
     };
-    let kdump = |sink: &mut dyn Sink| write_kdump(memory, &opened.notes, &options, keep, sink, &cancel);
+    let kdump = |sink: &mut dyn Sink| write_kdump(&plan, &opened.notes, &options, sink, &control);
     let written = match form {
-        Form::Elf => write_elf(memory, &opened.notes, keep, &mut PlainSink::new(file), &cancel)?,
+        Form::Elf => write_elf(&plan, &opened.notes, &mut PlainSink::new(file), &control)?,
         Form::Flattened => kdump(&mut FlattenedSink::new(file)?)?,
         Form::Zlib | Form::Zstd => kdump(&mut PlainSink::new(file))?,
     };

@@ -27,7 +27,7 @@ const PN_XNUM: u32 = 0xffff;
 /// The note that Red Hat's netdump and diskdump add to a partial dump.
 const NT_DISKDUMP: u32 = 0x7000_0001;
 /// `DUMP_ELF_INCOMPLETE` in `e_flags`: makedumpfile ran out of space.
-const EF_INCOMPLETE: u32 = 1;
+pub(crate) const EF_INCOMPLETE: u32 = 1;
 
 /// The fields of `Elf32_Ehdr` and `Elf64_Ehdr` that matter here.
 #[derive(Clone, Debug)]

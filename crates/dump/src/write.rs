@@ -1,21 +1,30 @@
-//! Writers of dumps: for fixtures, trimming and tests.
+//! Writers of dumps.
 //!
-//! A writer takes any [`PhysicalMemory`] and a filter of pages, so that trimming and converting are the same thing. It
-//! writes through a [`Sink`], by offset, which is what makes flattened output possible.
+//! A writer takes any [`PhysicalMemory`](crate::PhysicalMemory) and a [`Plan`], which says which of its pages are written:
+//! filtering, trimming, converting and splitting are the same thing. It writes through a [`Sink`], by offset, which is what
+//! makes flattened output possible.
+//!
+//! Design constraints:
+//! - Memory is bounded, whatever the size of the machine: a plan forgets what does not fit and asks again.
+//! - Pages are read and compressed on all threads of the pool that the caller runs in, and written in order.
+//! - At every moment the output is a dump that says it is incomplete, and opens: the header says so until all else is
+//!   written. A full disk, a closed pipe and a killed process leave that.
 
 mod elf;
+mod frames;
 mod kdump;
+mod pack;
+mod plan;
 mod sink;
 
-use std::ops::Range;
-
-use kdive_base::{Pfn, PhysAddr, Why};
+use kdive_base::{Cancel, Cancelled};
 
 pub use elf::write_elf;
-pub use kdump::{Compression, KdumpOptions, write_kdump};
-pub use sink::{FlattenedSink, PlainSink, Sink};
-
-use crate::memory::{PhysicalMemory, RunState};
+pub use frames::FrameSet;
+pub use kdump::{KdumpOptions, write_kdump};
+pub use pack::Compression;
+pub use plan::{Keep, Plan};
+pub use sink::{FlattenedSink, LimitedSink, PlainSink, Sink, VoidSink};
 
 /// Bytes of the pages that are written.
 const PAGE: usize = kdive_base::PAGE_SIZE as usize;
@@ -23,11 +32,15 @@ const PAGE: usize = kdive_base::PAGE_SIZE as usize;
 /// What was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Pages whose contents are in the new file.
+    /// Pages whose contents are in the new file, those of zeros included.
     pub pages: u64,
+    /// Those of them that are all zeros: a kdump-compressed file has them once.
+    pub zero: u64,
     /// Pages that should be there but could not be read. A kdump-compressed file marks them as excluded, an ELF core has
     /// zeros in their place.
     pub unreadable: u64,
+    /// Bytes of the new file.
+    pub bytes: u64,
 }
 
 /// Why writing stopped.
@@ -39,53 +52,40 @@ pub enum WriteError {
     Io(#[from] std::io::Error),
     /// The user stopped it.
     #[error(transparent)]
-    Cancelled(#[from] kdive_base::Cancelled),
+    Cancelled(#[from] Cancelled),
     /// The format cannot hold it.
     #[error("the dump cannot be written: {0}")]
     TooBig(&'static str),
 }
 
-/// What to do with the pages of a range.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    NoRam,
-    LeftOut,
-    Kept,
+/// How a dump is written, whatever its format.
+#[derive(Clone, Copy)]
+pub struct Control<'a> {
+    /// Stops the writing.
+    pub cancel: &'a Cancel,
+    /// Told of pages done, and of how many there are.
+    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// Bytes that plan and buffers may take together.
+    pub memory: usize,
 }
 
-/// Ranges of pages with the same fate, in order, from the runs of `memory`. A page that is only partly there counts by its
-/// first byte.
-fn fates<'a>(
-    memory: &'a dyn PhysicalMemory,
-    keep: &'a dyn Fn(Pfn) -> bool,
-) -> impl Iterator<Item = (Range<u64>, Fate)> + 'a {
-    let mut at = Some(0_u64);
-    let runs = std::iter::from_fn(move || {
-        let run = memory.next_run(PhysAddr(at?))?;
-        at = run.start.0.checked_add(run.bytes);
-        let end = run.start.0.saturating_add(run.bytes);
-        Some((run.start.0.div_ceil(PAGE as u64)..end.div_ceil(PAGE as u64), run.state))
-    });
-    runs.flat_map(move |(pages, state)| {
-        let mut next = pages.start;
-        std::iter::from_fn(move || {
-            let start = next;
-            let fate = |pfn| match state {
-                RunState::Missing(Why::NeverPresent) => Fate::NoRam,
-                RunState::Missing(_) => Fate::LeftOut,
-                RunState::Present if keep(Pfn(pfn)) => Fate::Kept,
-                RunState::Present => Fate::LeftOut,
-            };
-            if start >= pages.end {
-                return None;
-            }
-            let first = fate(start);
-            // Only the filter can change its mind within a run.
-            next = match state {
-                RunState::Present => (start..pages.end).find(|&pfn| fate(pfn) != first).unwrap_or(pages.end),
-                RunState::Missing(_) => pages.end,
-            };
-            Some((start..next, first))
-        })
-    })
+impl<'a> Control<'a> {
+    /// Bytes that a plan and the buffers of writing take unless told otherwise.
+    pub const MEMORY: usize = 32 << 20;
+
+    /// Without a word of progress.
+    #[must_use]
+    pub fn new(cancel: &'a Cancel) -> Self {
+        Self { cancel, progress: &|_, _| (), memory: Self::MEMORY }
+    }
+
+    /// Bytes for which pages in compression may wait to be written.
+    fn buffers(&self) -> usize {
+        self.memory / 2
+    }
+
+    /// Bytes for what a plan remembers.
+    fn plan(&self) -> usize {
+        self.memory / 2
+    }
 }

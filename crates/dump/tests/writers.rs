@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use kdive_base::{Cancel, Missing, Pfn, PhysAddr, Why};
 use kdive_dump::write::{
-    Compression, FlattenedSink, KdumpOptions, PlainSink, Sink, Written, write_elf, write_kdump,
+    Compression, Control, FlattenedSink, KdumpOptions, LimitedSink, PlainSink, Plan, Sink, WriteError,
+    Written, write_elf, write_kdump,
 };
 use kdive_dump::{Hints, Notes, PhysicalMemory, RawNote, Run, RunState, UtsName, open};
 use proptest::prelude::*;
@@ -29,14 +30,16 @@ struct Pages {
 
 impl PhysicalMemory for Pages {
     fn read(&self, at: PhysAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
-        assert_eq!((at.page_offset(), into.len()), (0, PAGE), "writers read whole pages");
-        match self.pages.get(&at.pfn().0) {
-            Some(page) => {
-                into.copy_from_slice(page);
-                (PAGE, None)
-            }
-            None => (0, Some(Missing::new(at, Why::Excluded))),
+        assert_eq!((at.page_offset(), into.len() % PAGE), (0, 0), "writers read whole pages");
+        let mut done = 0;
+        for (pfn, into) in (at.pfn().0..).zip(into.chunks_exact_mut(PAGE)) {
+            let Some(page) = self.pages.get(&pfn) else {
+                return (done, Some(Missing::new(Pfn(pfn).start(), Why::Excluded)));
+            };
+            into.copy_from_slice(page);
+            done += PAGE;
         }
+        (done, None)
     }
 
     fn next_run(&self, from: PhysAddr) -> Option<Run> {
@@ -60,7 +63,12 @@ fn any_pages() -> impl Strategy<Value = BTreeMap<u64, Vec<u8>>> {
 }
 
 fn any_compression() -> impl Strategy<Value = Compression> {
-    prop_oneof![Just(Compression::None), Just(Compression::Zlib(1)), Just(Compression::Zstd(3))]
+    prop_oneof![
+        Just(Compression::None),
+        Just(Compression::Zlib(1)),
+        Just(Compression::Snappy),
+        Just(Compression::Zstd(3))
+    ]
 }
 
 fn vmcoreinfo() -> Notes {
@@ -77,10 +85,31 @@ fn kdump(memory: &Pages, options: &KdumpOptions, flattened: bool) -> Vec<u8> {
     } else {
         Box::new(PlainSink::new(Cursor::new(&mut bytes)))
     };
-    let everything = |_| true;
-    write_kdump(memory, &vmcoreinfo(), options, &everything, &mut *sink, &Cancel::default()).unwrap();
+    write_pages(memory, options, &mut *sink).unwrap();
     drop(sink);
     bytes
+}
+
+fn write_pages(memory: &Pages, options: &KdumpOptions, out: &mut dyn Sink) -> Result<Written, WriteError> {
+    let cancel = Cancel::default();
+    let control = Control::new(&cancel);
+    let plan = Plan::new(memory, &|_| true, &control)?;
+    write_kdump(&plan, &vmcoreinfo(), options, out, &control)
+}
+
+/// What an output had got when it could take no more.
+fn cut_short(memory: &Pages, options: &KdumpOptions, flattened: bool, limit: u64) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    let failed = if flattened {
+        // A pipe that closes.
+        let whole = kdump(memory, options, true);
+        bytes = whole[..whole.len().min(limit as usize)].to_vec();
+        bytes.len() < whole.len()
+    } else {
+        let mut sink = PlainSink::new(Cursor::new(&mut bytes));
+        write_pages(memory, options, &mut LimitedSink::new(&mut sink, limit)).is_err()
+    };
+    (bytes, failed)
 }
 
 proptest! {
@@ -115,14 +144,76 @@ proptest! {
         let memory = Pages { pages, end: 300 };
         let mut bytes = Vec::new();
         let mut sink = PlainSink::new(Cursor::new(&mut bytes));
+        let cancel = Cancel::default();
+        let control = Control::new(&cancel);
         let even = |pfn: Pfn| pfn.0.is_multiple_of(2);
-        write_elf(&memory, &vmcoreinfo(), &even, &mut sink, &Cancel::default()).unwrap();
+        let plan = Plan::new(&memory, &even, &control).unwrap();
+        write_elf(&plan, &vmcoreinfo(), &mut sink, &control).unwrap();
         let opened = open_bytes(&bytes).unwrap();
         prop_assert_eq!(opened.notes.vmcoreinfo.as_deref(), Some(&b"OSRELEASE=6.12.1\n"[..]));
         for pfn in 0..300 {
-            let expected = memory.pages.get(&pfn).filter(|_| pfn % 2 == 0).cloned().ok_or(Why::NeverPresent);
+            let expected = memory.pages.get(&pfn).filter(|_| pfn % 2 == 0).cloned().ok_or(Why::ZeroOrExcluded);
             prop_assert_eq!(read_page(&*opened.memory, pfn), expected, "page {}", pfn);
         }
+        prop_assert!(!opened.facts.incomplete);
+    }
+
+    #[test]
+    fn an_output_that_ends_early_opens_and_says_so(
+        pages in any_pages(), compression in any_compression(), flattened: bool, limit in 0_u64..140_000,
+    ) {
+        /// Headers and bitmaps: five blocks, and in a stream the stream's own header and those of records.
+        const HEAD: u64 = 6 * PAGE as u64;
+        let memory = Pages { pages, end: 300 };
+        let options = KdumpOptions { compression, ..KdumpOptions::default() };
+        let (bytes, failed) = cut_short(&memory, &options, flattened, limit);
+        match open_bytes(&bytes) {
+            Ok(opened) => {
+                prop_assert_eq!(opened.facts.incomplete || !opened.facts.warnings.is_empty(), failed);
+                for pfn in 0..300 {
+                    match read_page(&*opened.memory, pfn) {
+                        Ok(page) => prop_assert_eq!(Some(&page), memory.pages.get(&pfn), "page {}", pfn),
+                        Err(Why::NotWritten | Why::BeyondFileEnd) => prop_assert!(failed),
+                        Err(why) => prop_assert!(
+                            why == Why::Excluded && !memory.pages.contains_key(&pfn), "page {}: {}", pfn, why
+                        ),
+                    }
+                }
+            }
+            Err(error) => prop_assert!(limit < HEAD, "{} bytes do not open: {}", limit, error),
+        }
+    }
+
+    #[test]
+    fn parts_have_the_same_number_of_pages(pages in any_pages(), parts in 1_usize..9) {
+        let memory = Pages { pages, end: 300 };
+        let cancel = Cancel::default();
+        let plan = Plan::new(&memory, &|_| true, &Control::new(&cancel)).unwrap();
+        let found = plan.split(parts);
+        prop_assert!(found.len() <= parts && found.first().is_none_or(|part| part.start == 0));
+        prop_assert!(found.windows(2).all(|pair| pair[0].end == pair[1].start));
+        prop_assert_eq!(found.last().map_or(0, |part| part.end), plan.frames());
+        let count = |part: &std::ops::Range<u64>| memory.pages.keys().filter(|pfn| part.contains(pfn)).count();
+        let most = memory.pages.len().div_ceil(parts).max(1);
+        prop_assert!(found.iter().all(|part| count(part) <= most));
+    }
+
+    #[test]
+    fn a_plan_without_room_decides_again(pages in any_pages()) {
+        let memory = Pages { pages, end: 300 };
+        let cancel = Cancel::default();
+        let mut files = Vec::new();
+        for bytes in [0, Control::MEMORY] {
+            let control = Control { memory: bytes, ..Control::new(&cancel) };
+            let plan = Plan::new(&memory, &|_| true, &control).unwrap();
+            prop_assert_eq!(plan.pages(), memory.pages.len() as u64);
+            let mut file = Vec::new();
+            let mut sink = PlainSink::new(Cursor::new(&mut file));
+            write_kdump(&plan, &vmcoreinfo(), &KdumpOptions::default(), &mut sink, &control).unwrap();
+            drop(sink);
+            files.push(file);
+        }
+        prop_assert!(files[0] == files[1]);
     }
 }
 
@@ -144,9 +235,12 @@ fn the_header_says_what_it_was_told_and_a_filter_leaves_pages_out() {
     let mut bytes = Vec::new();
     let few = |pfn: Pfn| (10..20).contains(&pfn.0);
     let mut sink = PlainSink::new(Cursor::new(&mut bytes));
-    let written =
-        write_kdump(&memory, &Notes::default(), &options, &few, &mut sink, &Cancel::default()).unwrap();
-    assert_eq!(written, Written { pages: 10, unreadable: 0 });
+    let cancel = Cancel::default();
+    let control = Control::new(&cancel);
+    let plan = Plan::new(&memory, &few, &control).unwrap();
+    let written = write_kdump(&plan, &Notes::default(), &options, &mut sink, &control).unwrap();
+    drop(sink);
+    assert_eq!(written, Written { pages: 10, bytes: bytes.len() as u64, ..Written::default() });
     let opened = open_bytes(&bytes).unwrap();
     assert_eq!(opened.facts.uts, Some(uts));
     assert_eq!((opened.facts.dump_level, opened.facts.timestamp), (Some(31), Some(1_700_000_000)));
@@ -163,11 +257,12 @@ fn a_page_that_cannot_be_read_is_left_out_and_counted() {
     let opened = open_bytes(&dump.build()).unwrap();
     let mut bytes = Vec::new();
     let mut sink = PlainSink::new(Cursor::new(&mut bytes));
-    let options = KdumpOptions::default();
-    let written =
-        write_kdump(&*opened.memory, &opened.notes, &options, &|_| true, &mut sink, &Cancel::default())
-            .unwrap();
-    assert_eq!(written, Written { pages: 1, unreadable: 1 });
+    let cancel = Cancel::default();
+    let control = Control::new(&cancel);
+    let plan = Plan::new(&*opened.memory, &|_| true, &control).unwrap();
+    let written = write_kdump(&plan, &opened.notes, &KdumpOptions::default(), &mut sink, &control).unwrap();
+    drop(sink);
+    assert_eq!((written.pages, written.unreadable), (1, 1));
     let copy = open_bytes(&bytes).unwrap();
     assert_eq!(read_page(&*copy.memory, 3), Err(Why::Excluded));
     assert_eq!(read_page(&*copy.memory, 4).unwrap(), page(4));

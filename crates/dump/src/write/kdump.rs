@@ -1,35 +1,20 @@
 //! Writes kdump-compressed files, version 6, of 64-bit little-endian machines (the reader, `kdump.rs`, has the layout).
+//!
+//! Headers and bitmaps come first, with the header's flag for an incomplete dump, and room for all descriptors; then pages
+//! and their descriptors together; the header without the flag comes last. A page whose descriptor was not written has
+//! offset 0, which readers know for a page that is lost.
 
-use std::io::{self, Write};
 use std::ops::Range;
 
-use flate2::write::ZlibEncoder;
-use kdive_base::{Cancel, Pfn, PhysAddr};
-
-use super::{Fate, PAGE, Sink, WriteError, Written, fates};
+use super::pack::{Entry, Packed, each_packed};
+use super::{Compression, Control, FrameSet, PAGE, Plan, Sink, WriteError, Written};
 use crate::facts::UtsName;
-use crate::kdump::header::{SIGNATURE, ZLIB, ZSTD};
-use crate::memory::PhysicalMemory;
+use crate::kdump::header::{INCOMPLETE, SIGNATURE};
 use crate::notes::Notes;
 
 const BLOCK: u64 = PAGE as u64;
 const SUB_HEADER_BYTES: u64 = 104;
 const DESCRIPTOR_BYTES: u64 = 24;
-/// Descriptors are written when they fill so many bytes.
-const DESCRIPTORS_BYTES: usize = 96 << 10;
-/// 16 TiB: the bitmaps are built in memory.
-const MAX_PAGES: u64 = 1 << 32;
-
-/// How pages are compressed. A page that does not get smaller is kept as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// zlib, level 0 to 9.
-    Zlib(u32),
-    /// zstd, level 1 to 22. Readers before makedumpfile 1.7.0 and crash 8.0 lack it.
-    Zstd(i32),
-}
 
 /// What to write.
 #[derive(Clone, Debug)]
@@ -42,62 +27,77 @@ pub struct KdumpOptions {
     pub uts: UtsName,
     /// Seconds since 1970 for the header.
     pub timestamp: u64,
+    /// Physical address that the kernel's text mapping is shifted by.
+    pub phys_base: u64,
+    /// Processors, for the header.
+    pub cpus: u32,
+    /// The dump is known to lack pages that it should have: the header goes on saying so.
+    pub incomplete: bool,
     /// Write only these pages, as one part of a split set. The ranges of the parts must not overlap.
     pub part: Option<Range<u64>>,
 }
 
 impl Default for KdumpOptions {
     fn default() -> Self {
-        let (uts, part) = (UtsName::default(), None);
-        Self { compression: Compression::Zlib(1), dump_level: 0, uts, timestamp: 0, part }
+        Self {
+            compression: Compression::Zlib(1),
+            dump_level: 0,
+            uts: UtsName::default(),
+            timestamp: 0,
+            phys_base: 0,
+            cpus: 0,
+            incomplete: false,
+            part: None,
+        }
     }
 }
 
-/// Writes the pages of `memory` that `keep` wants.
+/// Writes the pages of a plan.
 ///
 /// # Errors
-/// When the output fails, `cancel` is set, or the memory goes beyond 16 TiB.
+/// When the output fails or `control` is cancelled. What was written until then opens, and says that it is incomplete.
 pub fn write_kdump(
-    memory: &dyn PhysicalMemory,
+    plan: &Plan<'_>,
     notes: &Notes,
     options: &KdumpOptions,
-    keep: &dyn Fn(Pfn) -> bool,
     out: &mut dyn Sink,
-    cancel: &Cancel,
+    control: &Control<'_>,
 ) -> Result<Written, WriteError> {
-    let mut maps = Bitmaps::of(memory, keep, cancel)?;
-    let (notes, vmcoreinfo) = notes.encode();
-    let layout = Layout::new(maps.pages, notes.len() as u64);
-    let part = options.part.clone().unwrap_or(0..maps.pages);
-    let mut writer = PageWriter::new(options.compression, &layout, maps.count(&part), out);
-    let mut unreadable = 0_u64;
-    let mut page = vec![0; PAGE];
-    for pfn in part.start..part.end.min(maps.pages) {
-        if !bit(&maps.dumped, pfn) {
-            continue;
-        }
-        cancel.check()?;
-        match memory.read(PhysAddr(pfn.saturating_mul(BLOCK)), &mut page) {
-            (PAGE, None) => writer.page(&page)?,
-            _ => {
-                set_bit(&mut maps.dumped, pfn, false);
-                unreadable = unreadable.saturating_add(1);
-            }
-        }
-    }
-    let pages = writer.finish()?;
-    let header = main_header(options, &layout, maps.pages);
-    let sub_header = sub_header(options, maps.pages, notes.len() as u64, vmcoreinfo);
-    out.write_at(0, &padded(header))?;
-    out.write_at(BLOCK, &[sub_header, notes].concat())?;
-    out.write_at(layout.bitmaps, &padded(maps.ram))?;
-    out.write_at(layout.bitmaps.saturating_add(layout.bitmap_bytes), &padded(maps.dumped))?;
+    let part = options.part.clone().unwrap_or(0..plan.frames());
+    let (note_bytes, vmcoreinfo) = notes.encode();
+    let eraseinfo = notes.eraseinfo.as_deref().unwrap_or_default();
+    let layout = Layout::new(plan.frames(), note_bytes.len() as u64, eraseinfo.len() as u64);
+    let header = |status| main_header(options, &layout, plan.frames(), status);
+    out.write_at(0, &padded(header(INCOMPLETE)))?;
+    let sub_header = sub_header(options, &layout, plan.frames(), vmcoreinfo);
+    out.write_at(BLOCK, &padded([&sub_header, &note_bytes, eraseinfo].concat()))?;
+    write_bitmaps(plan, &layout, out, control)?;
+    let descriptors = plan.count(&part).saturating_mul(DESCRIPTOR_BYTES);
+    out.reserve(layout.descriptors, descriptors)?;
+    let mut writer = PageWriter {
+        plan,
+        layout: &layout,
+        flag: options.compression.flag(),
+        next_descriptor: layout.descriptors,
+        next_page: layout.descriptors.saturating_add(descriptors),
+        zero_page: None,
+        written: Written::default(),
+        lost: None,
+        bits_are_stale: false,
+        out,
+    };
+    each_packed(plan, &part, options.compression, control, |packed| writer.write(&packed))?;
+    let PageWriter { next_page, mut written, out, .. } = writer;
+    written.bytes = next_page;
+    out.write_at(0, &padded(header(if options.incomplete { INCOMPLETE } else { 0 })))?;
     out.finish()?;
-    Ok(Written { pages, unreadable })
+    Ok(written)
 }
 
 /// Offsets in the file.
 struct Layout {
+    note_bytes: u64,
+    erase_bytes: u64,
     sub_blocks: u64,
     bitmap_bytes: u64,
     bitmaps: u64,
@@ -105,149 +105,152 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(pages: u64, note_bytes: u64) -> Self {
-        let sub_blocks = SUB_HEADER_BYTES.saturating_add(note_bytes).div_ceil(BLOCK);
-        let bitmap_bytes = pages.div_ceil(8).next_multiple_of(BLOCK);
+    fn new(frames: u64, note_bytes: u64, erase_bytes: u64) -> Self {
+        let text = note_bytes.saturating_add(erase_bytes);
+        let sub_blocks = SUB_HEADER_BYTES.saturating_add(text).div_ceil(BLOCK);
+        let bitmap_bytes = frames.div_ceil(8).next_multiple_of(BLOCK);
         let bitmaps = sub_blocks.saturating_add(1).saturating_mul(BLOCK);
         let descriptors = bitmaps.saturating_add(bitmap_bytes.saturating_mul(2));
-        Self { sub_blocks, bitmap_bytes, bitmaps, descriptors }
+        Self { note_bytes, erase_bytes, sub_blocks, bitmap_bytes, bitmaps, descriptors }
+    }
+
+    /// Where the bits of a GiB are in the first bitmap, and how many bytes of them there are.
+    fn bits_of(&self, number: u64) -> (u64, usize) {
+        let at = number.saturating_mul(FrameSet::BYTES as u64);
+        let bytes = self.bitmap_bytes.saturating_sub(at).min(FrameSet::BYTES as u64);
+        (self.bitmaps.saturating_add(at), usize::try_from(bytes).unwrap_or(0))
+    }
+
+    fn write_bits(
+        &self,
+        map: Map,
+        number: u64,
+        frames: &FrameSet,
+        out: &mut dyn Sink,
+    ) -> Result<(), WriteError> {
+        let (at, bytes) = self.bits_of(number);
+        let at = match map {
+            Map::Ram => at,
+            Map::Dumped => at.saturating_add(self.bitmap_bytes),
+        };
+        out.write_at(at, frames.bytes().get(..bytes).unwrap_or_default())?;
+        Ok(())
     }
 }
 
-/// Which pages are RAM, and which of them are written.
-struct Bitmaps {
-    pages: u64,
-    ram: Vec<u8>,
-    dumped: Vec<u8>,
+/// One of the two bitmaps.
+#[derive(Clone, Copy)]
+enum Map {
+    Ram,
+    Dumped,
 }
 
-impl Bitmaps {
-    fn of(
-        memory: &dyn PhysicalMemory,
-        keep: &dyn Fn(Pfn) -> bool,
-        cancel: &Cancel,
-    ) -> Result<Self, WriteError> {
-        let mut maps = Self { pages: 0, ram: Vec::new(), dumped: Vec::new() };
-        for (pages, fate) in fates(memory, keep) {
-            cancel.check()?;
-            if pages.end > MAX_PAGES {
-                return Err(WriteError::TooBig("physical memory goes beyond 16 TiB"));
-            }
-            maps.pages = pages.end;
-            let bytes = usize::try_from(pages.end.div_ceil(8)).unwrap_or(usize::MAX);
-            maps.ram.resize(bytes, 0);
-            maps.dumped.resize(bytes, 0);
-            for pfn in pages.filter(|_| fate != Fate::NoRam) {
-                set_bit(&mut maps.ram, pfn, true);
-                set_bit(&mut maps.dumped, pfn, fate == Fate::Kept);
-            }
-        }
-        Ok(maps)
+fn write_bitmaps(
+    plan: &Plan<'_>,
+    layout: &Layout,
+    out: &mut dyn Sink,
+    control: &Control<'_>,
+) -> Result<(), WriteError> {
+    for number in 0..plan.gib_count() {
+        control.cancel.check()?;
+        layout.write_bits(Map::Ram, number, &plan.ram(number), out)?;
+        layout.write_bits(Map::Dumped, number, &plan.chosen(number), out)?;
     }
-
-    fn count(&self, pfns: &Range<u64>) -> u64 {
-        pfns.clone().filter(|&pfn| bit(&self.dumped, pfn)).count() as u64
-    }
+    Ok(())
 }
 
-fn bit(map: &[u8], pfn: u64) -> bool {
-    let byte = usize::try_from(pfn / 8).ok().and_then(|index| map.get(index));
-    byte.is_some_and(|byte| byte >> (pfn % 8) & 1 != 0)
-}
-
-fn set_bit(map: &mut [u8], pfn: u64, value: bool) {
-    if let Some(byte) = usize::try_from(pfn / 8).ok().and_then(|index| map.get_mut(index)) {
-        let mask = 1 << (pfn % 8);
-        *byte = if value { *byte | mask } else { *byte & !mask };
-    }
-}
-
-/// Compresses pages and writes them and their descriptors.
+/// Writes compressed pages and their descriptors.
 struct PageWriter<'a> {
-    compression: Compression,
+    plan: &'a Plan<'a>,
+    layout: &'a Layout,
+    flag: u32,
     out: &'a mut dyn Sink,
-    packed: Vec<u8>,
-    /// Descriptors not yet written.
-    descriptors: Vec<u8>,
     next_descriptor: u64,
     next_page: u64,
     zero_page: Option<u64>,
-    pages: u64,
+    written: Written,
+    /// Pages of one GiB, its number before them, that could not be read.
+    lost: Option<(u64, FrameSet)>,
+    /// Some of their bits are still set in the file.
+    bits_are_stale: bool,
 }
 
-impl<'a> PageWriter<'a> {
-    fn new(compression: Compression, layout: &Layout, pages: u64, out: &'a mut dyn Sink) -> Self {
-        Self {
-            compression,
-            out,
-            packed: Vec::new(),
-            descriptors: Vec::new(),
-            next_descriptor: layout.descriptors,
-            next_page: layout.descriptors.saturating_add(pages.saturating_mul(DESCRIPTOR_BYTES)),
-            zero_page: None,
-            pages: 0,
+impl PageWriter<'_> {
+    fn write(&mut self, packed: &Packed) -> Result<(), WriteError> {
+        let start = self.next_page;
+        let mut descriptors = Vec::with_capacity(packed.entries.len().saturating_mul(24));
+        let mut at = start;
+        self.next_page = start.saturating_add(packed.bytes.len() as u64);
+        for &(pfn, entry) in &packed.entries {
+            let (offset, size, flags) = match entry {
+                Entry::Stored { bytes, compressed } => {
+                    let offset = at;
+                    at = at.saturating_add(bytes.into());
+                    (offset, bytes, if compressed { self.flag } else { 0 })
+                }
+                Entry::Zero => {
+                    self.written.zero = self.written.zero.saturating_add(1);
+                    (self.zero_page()?, PAGE as u32, 0)
+                }
+                Entry::Unreadable => {
+                    self.lose(pfn)?;
+                    continue;
+                }
+            };
+            descriptors.extend_from_slice(&offset.to_le_bytes());
+            descriptors.extend_from_slice(&size.to_le_bytes());
+            descriptors.extend_from_slice(&flags.to_le_bytes());
+            descriptors.extend_from_slice(&[0; 8]);
+            self.written.pages = self.written.pages.saturating_add(1);
         }
-    }
-
-    fn page(&mut self, page: &[u8]) -> io::Result<()> {
-        self.pages = self.pages.saturating_add(1);
-        let zero = page.iter().all(|&byte| byte == 0);
-        if let Some(shared) = self.zero_page.filter(|_| zero) {
-            return self.descriptor(shared, page.len(), 0);
-        }
-        let offset = self.next_page;
-        let flags = if zero { 0 } else { self.compress(page)? };
-        let bytes = if flags == 0 { page } else { &self.packed };
-        self.out.write_at(offset, bytes)?;
-        let size = bytes.len();
-        self.next_page = offset.saturating_add(size as u64);
-        if zero {
-            self.zero_page = Some(offset);
-        }
-        self.descriptor(offset, size, flags)
-    }
-
-    /// Compresses into `packed` and returns the descriptor's flags: 0 if the page got no smaller.
-    fn compress(&mut self, page: &[u8]) -> io::Result<u32> {
-        self.packed.clear();
-        let flags = match self.compression {
-            Compression::None => return Ok(0),
-            Compression::Zlib(level) => {
-                let mut encoder = ZlibEncoder::new(&mut self.packed, flate2::Compression::new(level.min(9)));
-                encoder.write_all(page)?;
-                encoder.finish()?;
-                ZLIB
-            }
-            Compression::Zstd(level) => {
-                self.packed = zstd::bulk::compress(page, level)?;
-                ZSTD
-            }
-        };
-        Ok(if self.packed.len() < page.len() { flags } else { 0 })
-    }
-
-    fn descriptor(&mut self, offset: u64, size: usize, flags: u32) -> io::Result<()> {
-        self.descriptors.extend_from_slice(&offset.to_le_bytes());
-        self.descriptors.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
-        self.descriptors.extend_from_slice(&flags.to_le_bytes());
-        self.descriptors.extend_from_slice(&[0; 8]);
-        if self.descriptors.len() >= DESCRIPTORS_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.write_at(self.next_descriptor, &self.descriptors)?;
-        self.next_descriptor = self.next_descriptor.saturating_add(self.descriptors.len() as u64);
-        self.descriptors.clear();
+        // Before their descriptors, those after them have the wrong ones.
+        self.clear_lost()?;
+        self.out.write_at(start, &packed.bytes)?;
+        self.out.write_at(self.next_descriptor, &descriptors)?;
+        self.next_descriptor = self.next_descriptor.saturating_add(descriptors.len() as u64);
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<u64> {
-        self.flush()?;
-        Ok(self.pages)
+    /// Where the one page of zeros is.
+    fn zero_page(&mut self) -> Result<u64, WriteError> {
+        if let Some(offset) = self.zero_page {
+            return Ok(offset);
+        }
+        let offset = self.next_page;
+        self.out.write_at(offset, &[0; PAGE])?;
+        self.next_page = offset.saturating_add(PAGE as u64);
+        self.zero_page = Some(offset);
+        Ok(offset)
+    }
+
+    fn lose(&mut self, pfn: u64) -> Result<(), WriteError> {
+        self.written.unreadable = self.written.unreadable.saturating_add(1);
+        let number = pfn.checked_div(FrameSet::FRAMES).unwrap_or(0);
+        if self.lost.as_ref().is_none_or(|(of, _)| *of != number) {
+            self.clear_lost()?;
+            self.lost = Some((number, FrameSet::empty(number)));
+        }
+        if let Some((_, frames)) = &mut self.lost {
+            frames.insert(pfn..pfn.saturating_add(1));
+        }
+        self.bits_are_stale = true;
+        Ok(())
+    }
+
+    /// Writes the bits of a GiB again without its lost pages.
+    fn clear_lost(&mut self) -> Result<(), WriteError> {
+        if let Some((number, lost)) = &self.lost
+            && std::mem::take(&mut self.bits_are_stale)
+        {
+            let mut frames = (*self.plan.chosen(*number)).clone();
+            lost.runs().for_each(|run| frames.remove(run));
+            self.layout.write_bits(Map::Dumped, *number, &frames, self.out)?;
+        }
+        Ok(())
     }
 }
 
-fn main_header(options: &KdumpOptions, layout: &Layout, pages: u64) -> Vec<u8> {
+fn main_header(options: &KdumpOptions, layout: &Layout, frames: u64, status: u32) -> Vec<u8> {
     let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
     let mut header = SIGNATURE.to_vec();
     header.extend_from_slice(&number(6));
@@ -260,45 +263,45 @@ fn main_header(options: &KdumpOptions, layout: &Layout, pages: u64) -> Vec<u8> {
     header.resize(header.len().next_multiple_of(8), 0);
     header.extend_from_slice(&options.timestamp.to_le_bytes());
     header.extend_from_slice(&[0; 8]); // microseconds
-    let status = match options.compression {
-        Compression::None => 0,
-        Compression::Zlib(_) => ZLIB,
-        Compression::Zstd(_) => ZSTD,
-    };
+    let status = status | options.compression.flag();
     let bitmap_blocks = layout.bitmap_bytes.saturating_mul(2).checked_div(BLOCK).unwrap_or(0);
-    for value in [u64::from(status), BLOCK, layout.sub_blocks, bitmap_blocks, pages] {
+    for value in [u64::from(status), BLOCK, layout.sub_blocks, bitmap_blocks, frames] {
         header.extend_from_slice(&number(value));
     }
-    header.extend_from_slice(&[0; 20]); // counts of blocks, current_cpu, nr_cpus
+    header.extend_from_slice(&[0; 16]); // counts of blocks, current_cpu
+    header.extend_from_slice(&options.cpus.to_le_bytes());
     header
 }
 
 fn sub_header(
     options: &KdumpOptions,
-    pages: u64,
-    note_bytes: u64,
+    layout: &Layout,
+    frames: u64,
     vmcoreinfo: Option<Range<usize>>,
 ) -> Vec<u8> {
     let notes_at = BLOCK.saturating_add(SUB_HEADER_BYTES);
+    let erase_at = notes_at.saturating_add(layout.note_bytes);
     let (vmcoreinfo_at, vmcoreinfo_bytes) =
         vmcoreinfo.map_or((0, 0), |range| (notes_at.saturating_add(range.start as u64), range.len() as u64));
-    let split = options.part.clone();
-    let part = split.clone().unwrap_or(0..0);
-    let mut header = vec![0; 8]; // phys_base: VMCOREINFO has it
+    let stretch = |at: u64, bytes: u64| if bytes == 0 { [0, 0] } else { [at, bytes] };
+    let [note_at, note_bytes] = stretch(notes_at, layout.note_bytes);
+    let [erase_at, erase_bytes] = stretch(erase_at, layout.erase_bytes);
+    let part = options.part.clone().unwrap_or(0..0);
+    let mut header = options.phys_base.to_le_bytes().to_vec();
     header.extend_from_slice(&options.dump_level.to_le_bytes());
-    header.extend_from_slice(&u32::from(split.is_some()).to_le_bytes());
+    header.extend_from_slice(&u32::from(options.part.is_some()).to_le_bytes());
     let words = [
         part.start,
         part.end,
         vmcoreinfo_at,
         vmcoreinfo_bytes,
-        if note_bytes == 0 { 0 } else { notes_at },
+        note_at,
         note_bytes,
-        0,
-        0,
+        erase_at,
+        erase_bytes,
         part.start,
         part.end,
-        pages,
+        frames,
     ];
     words.iter().for_each(|word| header.extend_from_slice(&word.to_le_bytes()));
     header

@@ -2,13 +2,26 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
+/// Zeros that are written at a time to take room.
+const ZEROS: u64 = 1 << 20;
+
 /// Takes bytes by their offset in the dump, in any order.
-pub trait Sink {
+pub trait Sink: Send {
     /// Writes `bytes` at `offset`.
     ///
     /// # Errors
     /// When the output cannot take them.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Takes the room for what will be written at `offset` later, so that a disk that fills up does so now. Outputs that
+    /// have no room to take do nothing.
+    ///
+    /// # Errors
+    /// When there is no room.
+    fn reserve(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
+        let _ = (offset, bytes);
+        Ok(())
+    }
 
     /// Ends the output.
     ///
@@ -31,13 +44,25 @@ impl<W: Write + Seek> PlainSink<W> {
     }
 }
 
-impl<W: Write + Seek> Sink for PlainSink<W> {
+impl<W: Write + Seek + Send> Sink for PlainSink<W> {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if self.at.take() != Some(offset) {
             self.output.seek(SeekFrom::Start(offset))?;
         }
         self.output.write_all(bytes)?;
         self.at = offset.checked_add(bytes.len() as u64);
+        Ok(())
+    }
+
+    fn reserve(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
+        let zeros = vec![0; usize::try_from(bytes.min(ZEROS)).unwrap_or(0)];
+        let mut done = 0_u64;
+        while done < bytes {
+            let piece = bytes.saturating_sub(done).min(ZEROS);
+            let piece = zeros.get(..usize::try_from(piece).unwrap_or(0)).unwrap_or_default();
+            self.write_at(offset.saturating_add(done), piece)?;
+            done = done.saturating_add(piece.len() as u64);
+        }
         Ok(())
     }
 
@@ -73,8 +98,12 @@ impl<W: Write> FlattenedSink<W> {
     }
 }
 
-impl<W: Write> Sink for FlattenedSink<W> {
+impl<W: Write + Send> Sink for FlattenedSink<W> {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        // Of no use, and some readers take it for the end.
+        if bytes.is_empty() {
+            return Ok(());
+        }
         self.record(i64::try_from(offset).map_err(io::Error::other)?, bytes.len() as i64)?;
         self.output.write_all(bytes)
     }
@@ -82,5 +111,53 @@ impl<W: Write> Sink for FlattenedSink<W> {
     fn finish(&mut self) -> io::Result<()> {
         self.record(-1, -1)?;
         self.output.flush()
+    }
+}
+
+/// An output that may not grow beyond a size: a write beyond it fails as on a full disk.
+pub struct LimitedSink<'a> {
+    inner: &'a mut dyn Sink,
+    limit: u64,
+}
+
+impl<'a> LimitedSink<'a> {
+    /// Lets `inner` grow to `limit` bytes.
+    pub fn new(inner: &'a mut dyn Sink, limit: u64) -> Self {
+        Self { inner, limit }
+    }
+
+    fn check(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let fits = offset.checked_add(bytes).is_some_and(|end| end <= self.limit);
+        if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+}
+
+impl Sink for LimitedSink<'_> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check(offset, bytes.len() as u64)?;
+        self.inner.write_at(offset, bytes)
+    }
+
+    fn reserve(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.check(offset, bytes)?;
+        self.inner.reserve(offset, bytes)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.inner.finish()
+    }
+}
+
+/// Takes everything and keeps nothing: to know what would be written.
+#[derive(Debug)]
+pub struct VoidSink;
+
+impl Sink for VoidSink {
+    fn write_at(&mut self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
