@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("kdive-fetch", 3),
     ("kdive-linux", 4),
     ("kdive-triage", 5),
+    ("kdive-filter", 5),
     ("kdive-commands", 6),
     ("kdive", 7),
     ("xtask", 8),
