@@ -7,6 +7,8 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
 use kdive_commands::Opt;
 
+use crate::dump::DumpVerb;
+
 /// Commands of the session that are subcommands too.
 const SUBCOMMANDS: [&str; 3] = ["analyze", "info", "log"];
 
@@ -44,6 +46,8 @@ pub(crate) enum Job {
     Batch { script: Option<PathBuf>, lines: Vec<String> },
     /// One command, already in words.
     Words(Vec<String>),
+    /// Work on the dump itself, without a session.
+    Dump(Box<DumpVerb>),
 }
 
 /// What to open, and what the user knows better about it.
@@ -66,7 +70,7 @@ pub(crate) struct OpenArgs {
 #[derive(Debug, Parser)]
 #[command(name = "kdive", version, disable_help_subcommand = true, after_help = EXAMPLES)]
 #[command(
-    override_usage = "kdive [OPTIONS] [VMLINUX] VMCORE...\n       kdive analyze|info|log [OPTIONS] [VMLINUX] VMCORE..."
+    override_usage = "kdive [OPTIONS] [VMLINUX] VMCORE...\n       kdive analyze|info|log [OPTIONS] [VMLINUX] VMCORE...\n       kdive dump VERB ..."
 )]
 struct Typed {
     /// Run a command, then exit; may be given several times
@@ -149,6 +153,10 @@ impl Cli {
                     format!("-c and -i run commands of the session: use -c {name}, or {name} alone\n");
                 return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, message));
             }
+            Some((DumpVerb::NAME, matches)) => {
+                let verb = DumpVerb::from_arg_matches(matches)?;
+                (verb.inputs()?, Job::Dump(Box::new(verb)))
+            }
             Some((name, matches)) => {
                 let given = matches.get_many::<PathBuf>(FILES).into_iter().flatten().cloned();
                 (given.collect(), Job::Words(command_words(name, matches)))
@@ -171,7 +179,7 @@ impl Cli {
             force: shared.force,
         };
         // A subcommand is for scripts and for people in a hurry: the session's aliases have no part in it.
-        let config = !shared.no_config && !matches!(job, Job::Words(_));
+        let config = !shared.no_config && !matches!(job, Job::Words(_) | Job::Dump(_));
         Ok(Self {
             open,
             job,
@@ -188,7 +196,7 @@ const FILES: &str = "files";
 
 /// clap's view: what is typed, and a subcommand for each command that is one, made of the command's own options.
 fn grammar() -> Command {
-    let mut grammar = Typed::command();
+    let mut grammar = Typed::command().subcommand(DumpVerb::command());
     for name in SUBCOMMANDS {
         let Some(command) = kdive_commands::find(name) else { continue };
         let files = Arg::new(FILES).value_name("FILES").action(ArgAction::Append).num_args(1..);

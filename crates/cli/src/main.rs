@@ -6,11 +6,13 @@
 //! - Everything that other hosts need too (the line language, running a command) is in `kdive-commands`.
 //! - Start-up files come from the user's config directory, never from the working directory.
 //!
-//! `args` says what was typed, `open` makes a kernel of it, `runner` runs lines, `repl` reads them from a terminal.
+//! `args` says what was typed, `open` makes a kernel of it, `runner` runs lines, `repl` reads them from a terminal; `dump`
+//! is what writes dumps, without a session.
 
 mod analyze;
 mod args;
 mod complete;
+mod dump;
 mod history;
 mod open;
 mod output;
@@ -30,6 +32,9 @@ use crate::report::Status;
 use crate::runner::{Outcome, Runner};
 
 fn main() -> ExitCode {
+    if let Some(words) = dump::makedumpfile::called_by_name(std::env::args_os()) {
+        return dump::makedumpfile::main(words);
+    }
     let cli = match Cli::from_command_line() {
         Ok(cli) => cli,
         Err(error) => {
@@ -39,6 +44,9 @@ fn main() -> ExitCode {
             return status.into();
         }
     };
+    if let Job::Dump(verb) = &cli.job {
+        return dump::run(verb, &cli);
+    }
     if let Some((words, log)) = text_alone(&cli) {
         return analyze::of_text(words, log, cli.json).into();
     }
@@ -99,6 +107,7 @@ fn run(cli: &Cli, runner: &mut Runner, interactive: bool) -> Outcome {
             }
             runner.lines(lines.iter().map(|line| Ok(line.clone())))
         }
+        Job::Dump(_) => Outcome::Done,
         Job::Session if interactive => repl::run(runner, cli.silent),
         Job::Session => runner.lines(io::stdin().lines()),
     }

@@ -34,6 +34,20 @@ pub(crate) enum OpenFailure {
 
 /// Opens what was given.
 pub(crate) fn open(args: &OpenArgs) -> Result<Opened, OpenFailure> {
+    container(args)?.kernel(args)
+}
+
+/// An opened dump, and what was given beside it.
+pub(crate) struct Container {
+    pub(crate) dump: kdive_dump::Opened,
+    pub(crate) notes: Vec<String>,
+    debuginfo: Debuginfo,
+    artifacts: DebugDirectories,
+    overrides: Overrides,
+}
+
+/// Opens the dump alone: what is in it may be no kernel at all.
+pub(crate) fn container(args: &OpenArgs) -> Result<Container, OpenFailure> {
     let mut inputs = kdive_fetch::sort(&args.files, args.raw_base.map(PhysAddr))?;
     if let Some(path) = &args.system_map {
         inputs.system_map =
@@ -42,19 +56,27 @@ pub(crate) fn open(args: &OpenArgs) -> Result<Opened, OpenFailure> {
     let vmcoreinfo = args.vmcoreinfo.as_ref().map(read).transpose()?;
     let overrides = Overrides { vmcoreinfo, phys_base: args.phys_base, kaslr: args.kaslr, cr3: args.cr3 };
     let Inputs { dump, vmlinux, system_map, debuginfo, mut notes } = inputs;
-    let opened = kdive_dump::open(Input { files: dump }, &Hints { zero_excluded: args.zero_excluded })?;
-    notes.extend(opened.facts.warnings.iter().cloned());
+    let dump = kdive_dump::open(Input { files: dump }, &Hints { zero_excluded: args.zero_excluded })?;
+    notes.extend(dump.facts.warnings.iter().cloned());
     let beside = vmlinux.as_ref().map(|file| PathBuf::from(&file.name));
     let artifacts = DebugDirectories::new(args.debug_dirs.clone(), beside).with_files(debuginfo);
-    let options = OpenOptions {
-        overrides,
-        debuginfo: Debuginfo { vmlinux, system_map },
-        force: args.force,
-        no_btf: args.no_btf,
-        ..OpenOptions::default()
-    };
-    let kernel = Kernel::open(opened, options, Arc::new(artifacts))?;
-    Ok(Opened { kernel, notes })
+    let debuginfo = Debuginfo { vmlinux, system_map };
+    Ok(Container { dump, notes, debuginfo, artifacts, overrides })
+}
+
+impl Container {
+    /// The kernel in the dump.
+    pub(crate) fn kernel(self, args: &OpenArgs) -> Result<Opened, OpenFailure> {
+        let options = OpenOptions {
+            overrides: self.overrides,
+            debuginfo: self.debuginfo,
+            force: args.force,
+            no_btf: args.no_btf,
+            ..OpenOptions::default()
+        };
+        let kernel = Kernel::open(self.dump, options, Arc::new(self.artifacts))?;
+        Ok(Opened { kernel, notes: self.notes })
+    }
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, OpenFailure> {

@@ -9,11 +9,12 @@
 //! - No files and no terminal: the host opens them and gives a [`Sink`](kdive_dump::write::Sink).
 //!
 //! [`Classes`] tells what each frame is used for, a [`Selection`] leaves frames out by [`DumpLevel`], [`Output`] writes the
-//! rest in a format; [`Usage`] counts instead, [`verify`] reads everything back.
+//! rest in a format; [`Usage`] counts instead, [`verify`] reads everything back, [`rearrange`] makes a file of a stream.
 
 mod classes;
 mod level;
 mod output;
+mod rearrange;
 mod selection;
 mod usage;
 mod verify;
@@ -21,6 +22,7 @@ mod verify;
 pub use classes::Classes;
 pub use level::{DumpLevel, Levels, NotALevel};
 pub use output::{Format, Header, Output};
+pub use rearrange::{RearrangeError, rearrange};
 pub use selection::Selection;
 pub use usage::{Usage, UsageRow};
 pub use verify::{Damage, Verified, verify};

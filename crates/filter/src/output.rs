@@ -5,7 +5,7 @@ use std::ops::Range;
 use kdive_dump::write::{
     Compression, Control, KdumpOptions, Plan, Sink, WriteError, Written, write_elf, write_kdump,
 };
-use kdive_dump::{Opened, UtsName};
+use kdive_dump::{Facts, Notes, UtsName};
 use kdive_linux::system::Uts;
 use kdive_target::Kernel;
 
@@ -34,13 +34,12 @@ pub struct Header {
 impl Header {
     /// What the dump's own header says.
     #[must_use]
-    pub fn of_dump(opened: &Opened) -> Self {
-        let facts = &opened.facts;
+    pub fn of_dump(facts: &Facts, notes: &Notes) -> Self {
         Self {
             uts: facts.uts.clone().unwrap_or_default(),
             timestamp: facts.timestamp.unwrap_or(0),
             phys_base: 0,
-            cpus: u32::try_from(opened.notes.cpus.len()).unwrap_or(0),
+            cpus: u32::try_from(notes.cpus.len()).unwrap_or(0),
             level: facts
                 .dump_level
                 .and_then(|level| DumpLevel::new(u8::try_from(level).ok()?))
@@ -95,13 +94,13 @@ impl Output {
     pub fn write(
         &self,
         plan: &Plan<'_>,
-        opened: &Opened,
+        notes: &Notes,
         part: Option<Range<u64>>,
         out: &mut dyn Sink,
         control: &Control<'_>,
     ) -> Result<Written, WriteError> {
         match self.format {
-            Format::Elf => write_elf(plan, &opened.notes, out, control),
+            Format::Elf => write_elf(plan, notes, out, control),
             Format::Kdump(compression) => {
                 let Header { uts, timestamp, phys_base, cpus, level, incomplete } = self.header.clone();
                 let dump_level = level.number().into();
@@ -115,7 +114,7 @@ impl Output {
                     incomplete,
                     part,
                 };
-                write_kdump(plan, &opened.notes, &options, out, control)
+                write_kdump(plan, notes, &options, out, control)
             }
         }
     }

@@ -8,6 +8,7 @@ mod console;
 mod descriptor;
 mod diff;
 mod evidence;
+mod filter;
 mod format;
 mod guest;
 mod kernel;
@@ -53,6 +54,8 @@ enum Action {
     All(matrix::AllArgs),
     /// Compare what kdive says of the dumps with what their guests wrote down.
     Check(check::CheckArgs),
+    /// Compare which pages kdive and makedumpfile leave out of the dumps.
+    Filter(filter::FilterArgs),
     /// List the dumps.
     List,
     /// List the scenarios.
@@ -67,6 +70,7 @@ pub(crate) fn main(args: LabArgs) -> Result<()> {
         Action::Boot(args) => boot::main(&lab, &args),
         Action::All(args) => matrix::all(&lab, &args),
         Action::Check(args) => check::check(&lab, &args),
+        Action::Filter(args) => filter::main(&lab, &args),
         Action::List => matrix::list(&lab),
         Action::Scenarios => {
             scenario::print_table();

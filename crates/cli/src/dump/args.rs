@@ -1,0 +1,247 @@
+//! What can be typed behind `kdive dump`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Subcommand, ValueEnum};
+use kdive_dump::write::Compression;
+use kdive_filter::{Format, Levels};
+
+/// zlib-rs, as zlib-ng, compresses faster and worse at levels 1 and 2 than zlib does at its level 1, which makedumpfile uses.
+pub(super) const ZLIB_LEVEL: u32 = 3;
+
+const ABOUT: &str = "Make smaller dumps of dumps, convert, split, join and check them";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[command(name = DumpVerb::NAME, about = ABOUT)]
+pub(crate) enum DumpVerb {
+    /// Leave pages out by what the kernel used them for
+    ///
+    /// The dump may be filtered already: what it lacks stays out. What pages are used for, the kernel in the dump says; no
+    /// vmlinux is needed.
+    #[command(after_help = LEVELS)]
+    Filter(FilterArgs),
+    /// Write a dump in another format, with all its pages
+    Convert(OutputArgs),
+    /// Write a dump as several files that hold as many pages each
+    ///
+    /// kdive and crash take the files together, in any order.
+    Split(SplitArgs),
+    /// Write one file from the files of a split dump
+    Join(OutputArgs),
+    /// Read every page and say which are damaged
+    ///
+    /// Exit status 1 if something is.
+    Verify(InputArgs),
+    /// Count pages by what they are used for, and what each level would leave of them
+    Usage(UsageArgs),
+    /// Take the flags of makedumpfile(8); kdive does so too when it is called by that name
+    #[command(disable_help_flag = true)]
+    Makedumpfile {
+        /// makedumpfile's command line
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        words: Vec<OsString>,
+    },
+}
+
+const LEVELS: &str = "\
+Levels are makedumpfile's: the sum of what is left out.
+   1  pages filled with zeros
+   2  page cache, but where the file system keeps data of its own with the page
+   4  all page cache
+   8  memory of processes
+  16  free pages
+Level 31 leaves what the kernel itself uses: enough for nearly all commands. Level 17 keeps processes and files.
+Several levels, as in 17,31, are tried in order until the dump fits the disk or --limit.
+
+Examples:
+  kdive dump filter vmcore small                   level 31, zstd
+  kdive dump filter -d 17,31 --limit 2G vmcore small
+  kdive dump filter vmcore - | ssh host 'cat > small.flat'";
+
+#[derive(Debug, Args)]
+pub(crate) struct FilterArgs {
+    /// What to leave out, 0 to 31; several levels are tried in order until the dump fits
+    #[arg(short = 'd', long = "level", value_name = "LEVEL", default_value = "31", value_parser = levels)]
+    pub(crate) levels: Levels,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// The dump (and debuginfo, if there is any), then the file to write; `-` writes a flattened dump to standard output
+    #[arg(value_name = "VMCORE... OUT", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// How dumps are written.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FormArgs {
+    /// Container of the new dump
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "kdump")]
+    pub(crate) format: FormatName,
+    /// Compression of pages; makedumpfile before 1.7.0 and crash before 8.0 do not read zstd
+    #[arg(short = 'c', long = "compress", value_name = "HOW", value_enum, default_value = "zstd")]
+    pub(crate) compression: CompressionName,
+    /// Level of compression: 0 to 9 of zlib, 1 to 22 of zstd [default: 3 of zlib, 1 of zstd]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) compression_level: Option<u32>,
+    /// Threads that read and compress [default: one for each processor]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) threads: Option<usize>,
+    /// Memory for bitmaps and buffers, as in 64M
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "32M")]
+    pub(crate) memory: u64,
+    /// Largest size of the new file, as in 2G
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) limit: Option<u64>,
+    /// Write over a file that exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SplitArgs {
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+    /// How many files: OUT.1, OUT.2 and so on
+    #[arg(short = 'n', long = "parts", value_name = "COUNT", default_value = "2")]
+    pub(crate) parts: usize,
+    /// Leave pages out as `filter` does
+    #[arg(short = 'd', long = "level", value_name = "LEVEL", default_value = "0", value_parser = levels)]
+    pub(crate) levels: Levels,
+    /// The dump, then the name that the new files begin with
+    #[arg(value_name = "VMCORE... OUT", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InputArgs {
+    /// The dump, and debuginfo if there is any
+    #[arg(value_name = "VMCORE", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    /// Count pages of zeros too: every page that no class leaves out is read
+    #[arg(short = 'z', long)]
+    pub(crate) zero: bool,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+}
+
+/// A container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    Kdump,
+    Elf,
+}
+
+/// A compression of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompressionName {
+    None,
+    Zlib,
+    Snappy,
+    Zstd,
+}
+
+impl FormArgs {
+    /// The container, with its compression.
+    pub(crate) fn format(&self) -> Format {
+        let level = |usual| self.compression_level.unwrap_or(usual);
+        match self.format {
+            FormatName::Elf => Format::Elf,
+            FormatName::Kdump => Format::Kdump(match self.compression {
+                CompressionName::None => Compression::None,
+                CompressionName::Zlib => Compression::Zlib(level(ZLIB_LEVEL)),
+                CompressionName::Snappy => Compression::Snappy,
+                CompressionName::Zstd => Compression::Zstd(i32::try_from(level(1)).unwrap_or(22)),
+            }),
+        }
+    }
+}
+
+impl DumpVerb {
+    pub(crate) const NAME: &str = "dump";
+
+    /// clap's view.
+    pub(crate) fn command() -> clap::Command {
+        Self::augment_subcommands(clap::Command::new(Self::NAME)).about(ABOUT).subcommand_required(true)
+    }
+
+    /// The files that are read: all, or all but the last.
+    pub(crate) fn inputs(&self) -> Result<Vec<PathBuf>, clap::Error> {
+        let files = match self {
+            Self::Filter(args) => &args.output.files,
+            Self::Convert(args) | Self::Join(args) => &args.files,
+            Self::Split(args) => &args.files,
+            Self::Verify(args) => return Ok(args.files.clone()),
+            Self::Usage(args) => return Ok(args.input.files.clone()),
+            Self::Makedumpfile { .. } => return Ok(Vec::new()),
+        };
+        match files.split_last() {
+            Some((_, inputs)) if !inputs.is_empty() => Ok(inputs.to_vec()),
+            _ => {
+                let message = "two files are needed: a dump, and the file to write\n";
+                Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, message))
+            }
+        }
+    }
+
+    /// Whether the kernel in the dump has to be understood.
+    pub(crate) fn asks_kernel(&self) -> bool {
+        match self {
+            Self::Filter(_) | Self::Usage(_) => true,
+            Self::Split(args) => args.levels.0.iter().any(|level| level.asks_use()),
+            Self::Convert(_) | Self::Join(_) | Self::Verify(_) | Self::Makedumpfile { .. } => false,
+        }
+    }
+}
+
+fn levels(text: &str) -> Result<Levels, String> {
+    text.parse().map_err(|error: kdive_filter::NotALevel| error.to_string())
+}
+
+/// A number of bytes, with K, M, G or T behind it for powers of 1024.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text}: expected a number of bytes, such as 65536, 64M or 2G");
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, unit @ ('K' | 'M' | 'G' | 'T' | 'k' | 'm' | 'g' | 't'))) => {
+            let shift = match unit.to_ascii_uppercase() {
+                'K' => 10,
+                'M' => 20,
+                'G' => 30,
+                _ => 40,
+            };
+            (text.get(..at).unwrap_or_default(), shift)
+        }
+        _ => (text, 0),
+    };
+    let count: u64 = digits.parse().map_err(|_| wrong())?;
+    count.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("64M"), Ok(64 << 20));
+        assert_eq!(bytes("2g"), Ok(2 << 30));
+        for wrong in ["", "M", "-1", "1.5G", "99999999T", "10B"] {
+            assert!(bytes(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The work of `kdive dump`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use kdive_base::{Cancel, Cancelled};
+use kdive_commands::Progress as _;
+use kdive_dump::write::{Control, Keep, Plan, WriteError, Written};
+use kdive_filter::{Classes, DumpLevel, Format, Header, Levels, Output, Selection, Usage, verify};
+use kdive_target::{Kernel, Lacks};
+
+use super::args::{FormArgs, OutputArgs, SplitArgs, UsageArgs};
+use super::report::{Report, UsageTable, Verdict, show};
+use super::target::{NoTarget, Target};
+use crate::args::OpenArgs;
+use crate::open::{self, OpenFailure};
+use crate::progress::Bar;
+use crate::report::{Status, note};
+
+/// An opened dump, to be worked on.
+pub(super) struct Job {
+    pub(super) notes: Vec<String>,
+    pub(super) dump: kdive_dump::Opened,
+    kernel: Option<Arc<Kernel>>,
+    pub(super) cancel: Cancel,
+    bar: Bar,
+}
+
+/// Why the work was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JobError {
+    #[error(transparent)]
+    Target(#[from] NoTarget),
+    #[error("{0}")]
+    Write(#[from] WriteError),
+    #[error("what pages are used for cannot be told: {0}\nhint: levels 0 and 1 ask nothing of the kernel")]
+    Classes(Lacks),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("threads cannot be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    #[error("{} is incomplete: {source}", .name)]
+    Incomplete { name: String, source: WriteError },
+    #[error("only kdump-compressed dumps can be split")]
+    SplitElf,
+}
+
+impl JobError {
+    /// Whether it was for lack of room.
+    fn is_full(&self) -> bool {
+        let (Self::Write(error) | Self::Incomplete { source: error, .. }) = self else { return false };
+        matches!(error, WriteError::Io(error) if error.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+impl Job {
+    /// Opens a dump, and the kernel in it where that has a say.
+    pub(super) fn open(args: &OpenArgs, asks_kernel: bool) -> Result<Self, OpenFailure> {
+        let container = open::container(args)?;
+        let (dump, notes) = (container.dump.clone(), container.notes.clone());
+        let kernel = if asks_kernel { Some(container.kernel(args)?.kernel) } else { None };
+        let cancel = Cancel::default();
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // Without it the process is killed, and leaves what a killed process leaves.
+            let _ = signal_hook::flag::register(signal, cancel.flag());
+        }
+        let bar = Bar::default();
+        bar.begin();
+        Ok(Self { notes, dump, kernel, cancel, bar })
+    }
+
+    /// `kdive dump filter`.
+    pub(super) fn filter(&self, levels: &Levels, args: &OutputArgs, json: bool) -> Result<Status, JobError> {
+        let (mut target, form) = (self.target(args)?, &args.form);
+        let report = in_pool(form.threads, || self.levels(levels, form, &mut target))??;
+        self.told(&report, &target, json)
+    }
+
+    /// `kdive dump convert` and `join`.
+    pub(super) fn convert(&self, args: &OutputArgs, json: bool) -> Result<Status, JobError> {
+        let (mut target, form) = (self.target(args)?, &args.form);
+        let report = in_pool(form.threads, || self.copy(form, &mut target))??;
+        self.told(&report, &target, json)
+    }
+
+    /// Writes every page.
+    pub(super) fn copy(&self, form: &FormArgs, target: &mut Target) -> Result<Report, JobError> {
+        self.write(&Selection::everything(), form, target, DumpLevel::default())
+    }
+
+    /// `kdive dump split`.
+    pub(super) fn split(&self, args: &SplitArgs, json: bool) -> Result<Status, JobError> {
+        let stem = last(&args.files);
+        let names = (1..=args.parts.max(1)).map(|number| {
+            let mut name = stem.as_os_str().to_owned();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        });
+        let level = args.levels.0.first().copied().unwrap_or_default();
+        let names: Vec<PathBuf> = names.collect();
+        let report = in_pool(args.form.threads, || self.split_into(&names, level, &args.form))??;
+        self.told(&report, &Target::Nowhere, json)
+    }
+
+    /// Writes a dump of a level into several files.
+    pub(super) fn split_into(
+        &self,
+        names: &[PathBuf],
+        level: DumpLevel,
+        form: &FormArgs,
+    ) -> Result<Report, JobError> {
+        if form.format() == Format::Elf {
+            return Err(JobError::SplitElf);
+        }
+        let start = Instant::now();
+        let (classes, unknown) = self.classes(level)?;
+        let selection = Selection::of_level(level, classes);
+        let progress = |done, all| self.step("writing", done, all);
+        let control = Control { progress: &progress, ..self.control(form) };
+        let plan = Plan::new(&*self.dump.memory, &selection, &control)?;
+        let output = self.output(form, level);
+        let mut report = self.report(level);
+        let parts = plan.split(names.len());
+        for (name, part) in names.iter().zip(parts) {
+            let mut target = Target::open(name, form.overwrite)?;
+            let notes = &self.dump.notes;
+            let write = |sink: &mut dyn kdive_dump::write::Sink| {
+                output.write(&plan, notes, Some(part), sink, &control)
+            };
+            let written = target.with_sink(form.limit, write)?;
+            let source_is = |source| JobError::Incomplete { name: target.name(), source };
+            report.add(target.name(), &written.map_err(source_is)?);
+        }
+        report.unknown_pages = unknown();
+        report.seconds = start.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    /// Writes a dump of the first level that fits.
+    pub(super) fn levels(
+        &self,
+        levels: &Levels,
+        form: &FormArgs,
+        target: &mut Target,
+    ) -> Result<Report, JobError> {
+        let mut left = levels.0.iter().copied().peekable();
+        while let Some(level) = left.next() {
+            match self.level(level, form, target) {
+                Err(error) if error.is_full() && target.can_start_over() && left.peek().is_some() => {
+                    note(&format_args!("a dump of level {level} does not fit"));
+                }
+                done => return done,
+            }
+        }
+        Ok(Report::default())
+    }
+
+    fn level(&self, level: DumpLevel, form: &FormArgs, target: &mut Target) -> Result<Report, JobError> {
+        let (classes, unknown) = self.classes(level)?;
+        let mut selection = Selection::of_level(level, classes);
+        if form.format() == Format::Elf {
+            selection = selection.without_zeros(self.dump.memory.clone());
+        }
+        let mut report = self.write(&selection, form, target, level)?;
+        report.unknown_pages = unknown();
+        Ok(report)
+    }
+
+    /// What frames are used for if a level asks, and how many of those asked for nobody could tell.
+    fn classes(
+        &self,
+        level: DumpLevel,
+    ) -> Result<(Option<Arc<Classes>>, impl Fn() -> u64 + use<>), JobError> {
+        let classes = match &self.kernel {
+            Some(kernel) if level.asks_use() => {
+                Some(Arc::new(Classes::find(kernel).map_err(JobError::Classes)?))
+            }
+            _ => None,
+        };
+        let asked = classes.clone();
+        Ok((classes, move || asked.as_ref().map_or(0, |classes| classes.unknown())))
+    }
+
+    fn write(
+        &self,
+        keep: &dyn Keep,
+        form: &FormArgs,
+        target: &mut Target,
+        level: DumpLevel,
+    ) -> Result<Report, JobError> {
+        let start = Instant::now();
+        let progress = |done, all| self.step("writing", done, all);
+        let control = Control { progress: &progress, ..self.control(form) };
+        let plan = Plan::new(&*self.dump.memory, keep, &control)?;
+        let output = self.output(form, level);
+        let mut report = self.report(level);
+        let written = target
+            .with_sink(form.limit, |sink| output.write(&plan, &self.dump.notes, None, sink, &control))?;
+        self.bar.hide();
+        let name = target.name();
+        report.add(name.clone(), &written.map_err(|source| JobError::Incomplete { name, source })?);
+        report.seconds = start.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    /// `kdive dump verify`.
+    pub(super) fn verify(&self, json: bool) -> Result<Status, JobError> {
+        let progress = |done, all| self.step("checking", done, all);
+        let control = Control { progress: &progress, ..self.plain() };
+        let found = verify(&self.dump, &control)?;
+        self.bar.hide();
+        show(&Verdict(&found), &found, json)?;
+        Ok(if found.is_good() { Status::Done } else { Status::CommandFailed })
+    }
+
+    /// `kdive dump usage`.
+    pub(super) fn usage(&self, args: &UsageArgs, json: bool) -> Result<Status, JobError> {
+        let usage = self.count(args.zero)?;
+        show(&UsageTable(&usage), &usage, json)?;
+        Ok(Status::Done)
+    }
+
+    /// Counts pages by use.
+    pub(super) fn count(&self, zeros: bool) -> Result<Usage, JobError> {
+        let kernel = self.kernel.as_ref().ok_or(JobError::Classes(Lacks::Types))?;
+        let classes = Classes::find(kernel).map_err(JobError::Classes)?;
+        Ok(Usage::count(&*self.dump.memory, &classes, zeros, &self.plain())?)
+    }
+
+    /// The kernel in the dump.
+    pub(super) fn kernel(&self) -> Option<&Arc<Kernel>> {
+        self.kernel.as_ref()
+    }
+
+    fn target(&self, args: &OutputArgs) -> Result<Target, JobError> {
+        if args.dry_run {
+            return Ok(Target::Nowhere);
+        }
+        Ok(Target::open(last(&args.files), args.form.overwrite)?)
+    }
+
+    fn output(&self, form: &FormArgs, level: DumpLevel) -> Output {
+        let header = Header::of_dump(&self.dump.facts, &self.dump.notes).with_level(level);
+        let header = match &self.kernel {
+            Some(kernel) => header.with_kernel(kernel),
+            None => header,
+        };
+        Output { format: form.format(), header }
+    }
+
+    fn plain(&self) -> Control<'_> {
+        Control::new(&self.cancel)
+    }
+
+    fn control(&self, form: &FormArgs) -> Control<'_> {
+        Control { memory: usize::try_from(form.memory).unwrap_or(usize::MAX), ..self.plain() }
+    }
+
+    fn step(&self, what: &str, done: u64, all: u64) {
+        self.bar.step(what, done, Some(all));
+    }
+
+    fn report(&self, level: DumpLevel) -> Report {
+        let source_pages = self.dump.memory.totals(&self.cancel).map_or(0, |totals| totals.present / 4096);
+        Report { level: level.number(), source_pages, ..Report::default() }
+    }
+
+    fn told(&self, report: &Report, target: &Target, json: bool) -> Result<Status, JobError> {
+        // Standard output may be the dump.
+        if json && !matches!(target, Target::Stream(_)) {
+            show(&report, report, true)?;
+        } else {
+            note(report);
+        }
+        Ok(Status::Done)
+    }
+}
+
+impl Report {
+    fn add(&mut self, name: String, written: &Written) {
+        self.files.push(name);
+        self.pages = self.pages.saturating_add(written.pages);
+        self.zero_pages = self.zero_pages.saturating_add(written.zero);
+        self.unreadable_pages = self.unreadable_pages.saturating_add(written.unreadable);
+        self.bytes = self.bytes.saturating_add(written.bytes);
+    }
+}
+
+/// Runs work in a pool of so many threads.
+pub(super) fn in_pool<R: Send>(
+    threads: Option<usize>,
+    work: impl FnOnce() -> R + Send,
+) -> Result<R, rayon::ThreadPoolBuildError> {
+    match threads {
+        Some(count) => Ok(rayon::ThreadPoolBuilder::new().num_threads(count.max(1)).build()?.install(work)),
+        None => Ok(work()),
+    }
+}
+
+fn last(files: &[PathBuf]) -> &Path {
+    files.last().map_or(Path::new("-"), PathBuf::as_path)
+}

@@ -1,0 +1,51 @@
+//! `kdive dump`: smaller dumps of dumps, other formats, checks. It opens files and writes files; the work is done by
+//! `kdive-filter`.
+//!
+//! `args` says what can be typed, `job` does it, `target` is where the bytes go, `report` what is said of it;
+//! `makedumpfile` takes the flags of that program instead.
+
+mod args;
+mod job;
+pub(crate) mod makedumpfile;
+mod report;
+mod target;
+
+use std::process::ExitCode;
+
+pub(crate) use args::DumpVerb;
+
+use crate::args::Cli;
+use crate::report::{Status, failure, note};
+use job::Job;
+
+/// Runs one verb.
+pub(crate) fn run(verb: &DumpVerb, cli: &Cli) -> ExitCode {
+    if let DumpVerb::Makedumpfile { words } = verb {
+        return makedumpfile::main(words.clone());
+    }
+    let job = match Job::open(&cli.open, verb.asks_kernel()) {
+        Ok(job) => job,
+        Err(problem) => {
+            failure(&problem);
+            return Status::NotOpened.into();
+        }
+    };
+    if !cli.silent {
+        job.notes.iter().for_each(|warning| note(warning));
+    }
+    let done = match verb {
+        DumpVerb::Filter(args) => job.filter(&args.levels, &args.output, cli.json),
+        DumpVerb::Convert(args) | DumpVerb::Join(args) => job.convert(args, cli.json),
+        DumpVerb::Split(args) => job.split(args, cli.json),
+        DumpVerb::Verify(_) => job.verify(cli.json),
+        DumpVerb::Usage(args) => job.usage(args, cli.json),
+        DumpVerb::Makedumpfile { .. } => Ok(Status::Done),
+    };
+    match done {
+        Ok(status) => status.into(),
+        Err(problem) => {
+            failure(&problem);
+            Status::CommandFailed.into()
+        }
+    }
+}
