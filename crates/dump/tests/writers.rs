@@ -86,7 +86,6 @@ fn kdump(memory: &Pages, options: &KdumpOptions, flattened: bool) -> Vec<u8> {
         Box::new(PlainSink::new(Cursor::new(&mut bytes)))
     };
     write_pages(memory, options, &mut *sink).unwrap();
-    drop(sink);
     bytes
 }
 
@@ -210,7 +209,6 @@ proptest! {
             let mut file = Vec::new();
             let mut sink = PlainSink::new(Cursor::new(&mut file));
             write_kdump(&plan, &vmcoreinfo(), &KdumpOptions::default(), &mut sink, &control).unwrap();
-            drop(sink);
             files.push(file);
         }
         prop_assert!(files[0] == files[1]);
@@ -239,7 +237,6 @@ fn the_header_says_what_it_was_told_and_a_filter_leaves_pages_out() {
     let control = Control::new(&cancel);
     let plan = Plan::new(&memory, &few, &control).unwrap();
     let written = write_kdump(&plan, &Notes::default(), &options, &mut sink, &control).unwrap();
-    drop(sink);
     assert_eq!(written, Written { pages: 10, bytes: bytes.len() as u64, ..Written::default() });
     let opened = open_bytes(&bytes).unwrap();
     assert_eq!(opened.facts.uts, Some(uts));
@@ -261,7 +258,6 @@ fn a_page_that_cannot_be_read_is_left_out_and_counted() {
     let control = Control::new(&cancel);
     let plan = Plan::new(&*opened.memory, &|_| true, &control).unwrap();
     let written = write_kdump(&plan, &opened.notes, &KdumpOptions::default(), &mut sink, &control).unwrap();
-    drop(sink);
     assert_eq!((written.pages, written.unreadable), (1, 1));
     let copy = open_bytes(&bytes).unwrap();
     assert_eq!(read_page(&*copy.memory, 3), Err(Why::Excluded));
