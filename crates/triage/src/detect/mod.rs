@@ -6,6 +6,7 @@
 mod assertion;
 mod callback;
 mod clock;
+mod image;
 mod list;
 mod lock;
 mod net;
@@ -53,6 +54,20 @@ pub static DETECTORS: &[Detector] = &[
     assertion::WARNING,
     operator::EXTERNAL,
     operator::FORCED,
+    image::waits::DEADLOCK,
+    image::waits::HANG,
+    image::spins::SPINLOCK,
+    image::calls::DEAF,
+    image::calls::RCU,
+    image::storage::STORAGE,
+    image::pressure::PRESSURE,
+    image::pressure::FRAGMENTATION,
+    image::code::CODE,
+    image::stacks::STACKS,
+    image::objects::FREED,
+    image::objects::FLIPPED,
+    image::unloaded::UNLOADED,
+    image::trigger::TRIGGER,
 ];
 
 /// All findings on a case, in the order of [`DETECTORS`].

@@ -1,7 +1,7 @@
 //! The task that died, and its stack.
 
 use kdive_evidence::{Frame, FrameTrust, Place, Registers, TraceFrame};
-use kdive_linux::tasks::{Task, Tasks};
+use kdive_linux::tasks::{Task, Tasks, plain_name};
 use kdive_target::{Kernel, Text};
 
 use crate::case::Crashed;
@@ -38,10 +38,29 @@ fn name(crashed: &mut Crashed, task: &Task) {
     crashed.comm = task.comm.clone().ok().map(|Text(name)| name);
 }
 
+/// Functions that die of an exception, or by a watchdog: only then what was interrupted is what died. A panic that is called
+/// may lie inside of any page fault.
+const DIED: [&str; 9] = [
+    "oops_end",
+    "die",
+    "die_addr",
+    "__die_body",
+    "page_fault_oops",
+    "exc_double_fault",
+    "do_double_fault",
+    "watchdog_timer_fn",
+    "watchdog_overflow_callback",
+];
+
 /// The registers of the code that died: the first that an exception saved outside of the functions of a dying kernel.
 fn exception<'f>(kernel: &Kernel, frames: &'f [Frame]) -> Option<&'f Registers> {
-    let is_last = |frame: &Frame| function(kernel, frame).is_some_and(|(name, ..)| LAST.contains(&name));
-    let last = frames.iter().rposition(is_last)?;
+    let is_any = |frame: &Frame, names: &[&str]| {
+        function(kernel, frame).is_some_and(|(name, ..)| names.contains(&plain_name(name)))
+    };
+    if !frames.iter().any(|frame| is_any(frame, &DIED)) {
+        return None;
+    }
+    let last = frames.iter().rposition(|frame| is_any(frame, &LAST))?;
     let outside = frames.iter().skip(last.saturating_add(1));
     let mut saved = outside.filter(|frame| frame.interrupted && frame.trust == FrameTrust::PtRegs);
     saved.next().map(|frame| &frame.registers).filter(|registers| !registers.in_user_mode())

@@ -19,8 +19,6 @@ const MOST: usize = 8;
 /// What memory is used for, in bytes. What could not be told is left out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryUse {
-    /// All RAM.
-    pub(crate) ram: u64,
     /// What the page allocator was given.
     pub(crate) managed: u64,
     /// The shares.
@@ -42,7 +40,6 @@ impl MemoryUse {
         let shares =
             account.shares.iter().filter_map(|share| Some((share.of, bytes(*share.pages.as_ref().ok()?))));
         Ok(Self {
-            ram: bytes(account.ram.clone()?),
             managed: bytes(info.total?),
             shares: shares.collect(),
             unaccounted: account.unaccounted().map_or(0, |pages| bytes(u64::try_from(pages).unwrap_or(0))),

@@ -6,8 +6,7 @@
 
 mod crashed;
 mod gaps;
-#[allow(dead_code, reason = "the detectors of memory that use the rest come next")]
-mod memory;
+pub(crate) mod memory;
 mod modules;
 mod system;
 mod trap;
@@ -22,6 +21,7 @@ use crate::report::Report;
 
 pub use crashed::trace_frame;
 pub use memory::picture;
+pub(crate) use wait_graph::lock_name;
 pub use wait_graph::wait_graph;
 
 /// The case of a kernel. Nothing that cannot be read keeps the rest from being told.

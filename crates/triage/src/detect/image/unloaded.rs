@@ -1,0 +1,79 @@
+//! Code and data of modules that are gone.
+
+use kdive_base::{VirtAddr, printable};
+use kdive_evidence::{Access, Splat, SplatKind};
+use kdive_target::Kernel;
+
+use super::blamed;
+use crate::blame::{self, Mode};
+use crate::case::Case;
+use crate::class::Class;
+use crate::detect::Detector;
+use crate::finding::{Culprit, Evidence, Finding};
+
+/// Modules.
+pub(in crate::detect) const UNLOADED: Detector = Detector {
+    name: "unloaded-module",
+    claim: "the kernel ran code of a module that was unloaded",
+    run: unloaded,
+};
+
+/// Where x86-64 has its modules (Documentation/arch/x86/x86_64/mm.rst): above the kernel's image, below the fixed maps.
+const MODULES: std::ops::Range<u64> = 0xffff_ffff_a000_0000..0xffff_ffff_ff00_0000;
+/// Longest name of a module.
+const NAME: usize = 56;
+
+fn unloaded(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    let Some(kernel) = case.image else { return };
+    let found =
+        case.splats.iter().enumerate().find_map(|(index, splat)| Some((index, splat, gone(kernel, splat)?)));
+    let Some((index, splat, at)) = found else { return };
+    let module = last_unloaded(kernel);
+    let mut supports = vec![Evidence::shown(
+        format!("the processor was sent to {at}, where modules lie, and no module is there"),
+        "mod",
+    )];
+    if let Some(name) = &module {
+        supports
+            .push(Evidence::shown(format!("the module unloaded last was {name}"), "p last_unloaded_module"));
+    }
+    let named = module.clone().map_or_else(|| "a module".to_owned(), |name| format!("the module {name}"));
+    let guilty = blame::guilty_of(&splat.frames, Mode::Fault);
+    let mut culprit = blamed(guilty, Culprit { object: Some(at.to_string()), ..Culprit::default() });
+    culprit.module = module.clone().or(culprit.module);
+    findings.push(Finding {
+        detector: UNLOADED.name,
+        class: Class::UseAfterUnload,
+        title: format!(
+            "BUG: unable to handle page fault in unloaded module {}",
+            module.as_deref().unwrap_or("?")
+        ),
+        claim: format!("code of {named} was called after it was unloaded"),
+        score: if module.is_some() { 90 } else { 62 },
+        culprit,
+        supports,
+        against: Vec::new(),
+        advice: vec!["the module must take back its timers, work items and hooks before it goes".into()],
+        splat: Some(index),
+    });
+}
+
+/// The address of code that is gone, where that is what a splat is about.
+fn gone(kernel: &Kernel, splat: &Splat) -> Option<VirtAddr> {
+    if splat.kind != SplatKind::PageFault {
+        return None;
+    }
+    let ip = splat.ip.as_ref().and_then(|place| place.address);
+    let executed = splat.access == Some(Access::Execute) || splat.address.is_some() && splat.address == ip;
+    let at = splat.address.filter(|_| executed)?;
+    let is_free = MODULES.contains(&at.0) && kernel.modules().at(at).is_none() && kernel.place(at).is_none();
+    is_free.then_some(at)
+}
+
+/// `last_unloaded_module` (kernel/module/main.c): a name, in a structure of its own since 5.18.
+fn last_unloaded(kernel: &Kernel) -> Option<String> {
+    let at = kernel.symbol("last_unloaded_module").ok()?;
+    let name = kernel.memory().c_string(at, NAME).ok()?;
+    Some(printable(&name))
+        .filter(|name| !name.is_empty() && name.chars().all(|of| of.is_alphanumeric() || of == '_'))
+}
