@@ -18,6 +18,8 @@ enum Chore {
     Bench(lab::BenchArgs),
     /// Run the same command lines through kdive and crash, and show where they differ.
     Diff(lab::DiffArgs),
+    /// Judge kdive analyze by what the lab built.
+    Accuracy(lab::AccuracyArgs),
     /// Make the small dumps that the tests run on.
     Fixtures(fixtures::FixturesArgs),
 }
@@ -27,6 +29,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Lab(args) => lab::main(args),
         Chore::Bench(args) => lab::bench(args),
         Chore::Diff(args) => lab::diff(args),
+        Chore::Accuracy(args) => lab::accuracy(&args),
         Chore::Fixtures(args) => fixtures::main(args),
     }
 }

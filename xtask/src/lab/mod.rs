@@ -1,5 +1,6 @@
 //! `cargo xtask lab`: the crash lab. `lab/README.md` describes it for its users.
 
+mod accuracy;
 mod bench;
 mod boot;
 mod check;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+pub(crate) use accuracy::{AccuracyArgs, main as accuracy};
 pub(crate) use bench::{BenchArgs, main as bench};
 pub(crate) use diff::{DiffArgs, main as diff};
 use place::Lab;
