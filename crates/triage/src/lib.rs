@@ -18,6 +18,7 @@
 pub mod blame;
 pub mod case;
 pub mod class;
+pub mod decode;
 pub mod detect;
 pub mod finding;
 pub mod image;

@@ -32,7 +32,11 @@ impl Flow {
             FlowControl::IndirectBranch => Self::Jump(None),
             FlowControl::ConditionalBranch => Self::Branch(near()),
             FlowControl::Return => Self::Return,
-            FlowControl::Call if decoded.op0_kind() == OpKind::NearBranch64 => Self::Call(Some(near())),
+            FlowControl::Call
+                if matches!(decoded.op0_kind(), OpKind::NearBranch64 | OpKind::NearBranch32) =>
+            {
+                Self::Call(Some(near()))
+            }
             FlowControl::Call | FlowControl::IndirectCall => Self::Call(None),
             FlowControl::Interrupt => Self::Trap,
             FlowControl::Exception => Self::Trap,

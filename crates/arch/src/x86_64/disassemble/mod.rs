@@ -6,6 +6,7 @@
 mod att;
 mod flow;
 mod intel;
+mod operands;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use iced_x86::{
 use kdive_base::VirtAddr;
 
 pub use self::flow::Flow;
+pub use self::operands::{Effects, MemoryOperand};
 
 /// How instructions are spelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,25 @@ pub enum Syntax {
     Att,
     /// `mov    rax,QWORD PTR gs:0x28`
     Intel,
+}
+
+/// How wide the processor's addresses are: i686 is x86-64 in its 32-bit mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Width {
+    /// 32 bits.
+    Bits32,
+    /// 64 bits.
+    #[default]
+    Bits64,
+}
+
+impl Width {
+    fn bits(self) -> u32 {
+        match self {
+            Self::Bits32 => 32,
+            Self::Bits64 => 64,
+        }
+    }
 }
 
 /// The longest instruction in bytes (Intel SDM volume 2, 2.3.11).
@@ -100,21 +121,28 @@ impl Instruction {
 /// Turns bytes into instructions. Keep one for many: making it costs more than an instruction.
 pub struct Disassembler {
     syntax: Syntax,
+    width: Width,
     gas: GasFormatter,
     intel: IntelFormatter,
 }
 
 impl Disassembler {
-    /// One that spells as wanted.
+    /// One for 64-bit code, that spells as wanted.
     #[must_use]
     pub fn new(syntax: Syntax) -> Self {
-        Self { syntax, gas: att::formatter(), intel: intel::formatter() }
+        Self::with_width(syntax, Width::Bits64)
+    }
+
+    /// One for code of some width, that spells as wanted.
+    #[must_use]
+    pub fn with_width(syntax: Syntax, width: Width) -> Self {
+        Self { syntax, width, gas: att::formatter(), intel: intel::formatter() }
     }
 
     /// The instruction at the start of `bytes`, which lie at `at`. Bytes that are none are the instruction `(bad)`, one
     /// byte long. `None` when `bytes` end before that can be told: give [`LONGEST`] where there are so many.
     pub fn one(&mut self, bytes: &[u8], at: VirtAddr) -> Option<Instruction> {
-        let mut decoder = Decoder::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(self.width.bits(), bytes, at.0, DecoderOptions::NONE);
         let decoded = decoder.decode();
         if decoded.is_invalid() {
             if decoder.last_error() == iced_x86::DecoderError::NoMoreBytes && bytes.len() < LONGEST {

@@ -94,3 +94,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn code_of_32_bits_is_spelled_as_binutils_spells_it() {
+    let mut disassembler = Disassembler::with_width(Syntax::Att, Width::Bits32);
+    let mut text = |bytes: &[u8]| disassembler.one(bytes, VirtAddr(0xc027_e357)).unwrap().text(&|_| None);
+    assert_eq!(text(&[0x89, 0x50, 0x04]), "mov    %edx,0x4(%eax)");
+    assert_eq!(text(&[0xff, 0x96, 0x7c, 0x01, 0, 0]), "call   *0x17c(%esi)");
+    assert_eq!(text(&[0x55]), "push   %ebp");
+    assert_eq!(text(&[0xe8, 0, 0, 0, 0]), "call   0xc027e35c");
+    assert_eq!(text(&[0xa1, 0x00, 0x01, 0x10, 0xc0]), "mov    0xc0100100,%eax");
+    let flow = disassembler.one(&[0xe8, 0, 0, 0, 0], VirtAddr(0xc027_e357)).unwrap().flow;
+    assert_eq!(flow, Flow::Call(Some(VirtAddr(0xc027_e35c))));
+}
