@@ -86,6 +86,7 @@ fn kdump(memory: &Pages, options: &KdumpOptions, flattened: bool) -> Vec<u8> {
         Box::new(PlainSink::new(Cursor::new(&mut bytes)))
     };
     write_pages(memory, options, &mut *sink).unwrap();
+    drop(sink);
     bytes
 }
 
