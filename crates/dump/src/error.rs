@@ -52,6 +52,18 @@ pub enum OpenError {
         /// Bytes that there are.
         has: u64,
     },
+    /// It is packed in a way that gives no place to begin at.
+    #[error("{name} is packed with {wrapper} as {what}: it cannot be read at random\nhint: {next}")]
+    NotRandom {
+        /// The file.
+        name: String,
+        /// The packing.
+        wrapper: &'static str,
+        /// What stands in the way.
+        what: String,
+        /// What to do.
+        next: String,
+    },
     /// Several files that do not belong together.
     #[error(
         "{first} and {second} are not parts of one dump: {why}\nhint: give one dump, or all parts of one split dump"

@@ -27,6 +27,16 @@ const MAX_HOLES: u64 = 1 << 30;
 
 fn recognises(head: &Head<'_>) -> bool {
     head.bytes.starts_with(SIGNATURE) && Endian::Big.u64(head.bytes, 16) == Some(TYPE_FLAT)
+        || lost_its_header(head)
+}
+
+/// Whether the first record is the header of a dump, whatever stands in the 4096 bytes before it.
+fn lost_its_header(head: &Head<'_>) -> bool {
+    let record = head.bytes.get(RECORDS_AT as usize..).unwrap_or_default();
+    let payload = record.get(RECORD_HEADER as usize..).unwrap_or_default();
+    let is_dump = [&b"KDUMP   "[..], b"DISKDUMP", b"\x7fELF"].iter().any(|magic| payload.starts_with(magic));
+    let size = Endian::Big.u64(record, 8);
+    is_dump && Endian::Big.u64(record, 0) == Some(0) && size.is_some_and(|size| (52..1 << 20).contains(&size))
 }
 
 fn peel(source: &Source) -> Result<Peeled, OpenError> {

@@ -7,7 +7,9 @@ use kdive_base::ReadAt;
 
 use crate::open::Opened;
 use crate::window::read_up_to;
-use crate::{Hints, OpenError, avml, elf, flattened, kdump, libvirt, lime, lkcd, sadump, savevm, vmware};
+use crate::{
+    Hints, OpenError, avml, elf, flattened, kdump, libvirt, lime, lkcd, lost, sadump, savevm, vmware,
+};
 
 /// Formats that [`crate::open()`] reads, in the order in which they are tried.
 pub(crate) static FORMATS: &[Format] = &[
@@ -25,7 +27,7 @@ pub(crate) static FORMATS: &[Format] = &[
 pub(crate) static WITH_IMAGES: &[&str] = &[vmware::FORMAT.name];
 
 /// Wrappers that [`crate::open()`] peels off.
-pub(crate) static WRAPPERS: &[Wrapper] = &[flattened::WRAPPER, libvirt::WRAPPER];
+pub(crate) static WRAPPERS: &[Wrapper] = &[flattened::WRAPPER, libvirt::WRAPPER, lost::WRAPPER];
 
 /// Bytes of a file that formats are told by.
 pub(crate) const HEAD_BYTES: u64 = 8192;

@@ -2,11 +2,12 @@
 //!
 //! Design constraints:
 //! - One file per container format, behind [`PhysicalMemory`]; `formats.rs` lists them in one static table, which is
-//!   where a new format goes. Wrappers around whole files (flattened) are a [`ReadAt`](kdive_base::ReadAt) over a
-//!   `ReadAt` and have a table of their own.
+//!   where a new format goes. Wrappers around whole files (flattened, gzip) are a [`ReadAt`](kdive_base::ReadAt) over a
+//!   `ReadAt` and have tables of their own.
 //! - Knows nothing of symbols, types or page tables, opens no file and prints nothing: the host gives open files.
 //! - Everything is read by offset when it is asked for. Opening reads headers, notes and, for formats without an index
-//!   (flattened, LiME, AVML), record headers; never pages. Reading a page is O(1).
+//!   (flattened, LiME, AVML), record headers; never pages, but for gzip, which has no places to begin at and is passed over
+//!   once. Reading a page is O(1).
 //! - Every byte may be wrong or missing. A count is checked against the bytes that could hold it before anything is
 //!   allocated; a page that cannot be had is a [`Missing`](kdive_base::Missing) with its reason; a file cut at any byte
 //!   still yields what lies before the cut.
@@ -28,9 +29,11 @@ mod kdump;
 mod libvirt;
 mod lime;
 mod lkcd;
+mod lost;
 mod memory;
 mod notes;
 mod open;
+mod packed;
 mod probe;
 mod raw;
 mod sadump;
@@ -48,3 +51,4 @@ pub use notes::{ControlRegisters, CpuNote, DeviceDump, Notes, OtherNote, RawNote
 pub use open::{Opened, open};
 pub use probe::{Kind, probe};
 pub use scan::{Candidate, Form, find_vmcoreinfo};
+pub use window::Window;

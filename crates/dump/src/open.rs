@@ -8,6 +8,7 @@ use crate::facts::Facts;
 use crate::formats::{FORMATS, Format, Head, Peeled, Source, WITH_IMAGES, WRAPPERS};
 use crate::memory::PhysicalMemory;
 use crate::notes::Notes;
+use crate::packed::PACKINGS;
 use crate::probe::kind_of;
 use crate::{Hints, Input, InputFile, OpenError, raw};
 
@@ -102,7 +103,7 @@ fn identify(mut source: Source) -> Result<(&'static Format, Source), OpenError> 
         if let Some(format) = FORMATS.iter().find(|format| (format.recognises)(&head)) {
             return Ok((format, source));
         }
-        let wrapper = WRAPPERS.iter().find(|wrapper| (wrapper.recognises)(&head));
+        let wrapper = WRAPPERS.iter().chain(PACKINGS).find(|wrapper| (wrapper.recognises)(&head));
         match wrapper {
             Some(wrapper) if source.wrappers.len() < MAX_WRAPPERS => {
                 let Peeled { data, warning } = (wrapper.peel)(&source)?;

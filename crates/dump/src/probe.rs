@@ -29,7 +29,7 @@ pub enum Kind {
     SystemMap,
     /// Other text: a console log perhaps.
     Text,
-    /// A compressed file, by the tool that unpacks it.
+    /// A compressed file, by the tool that unpacks it. [`crate::open()`] reads dumps through some of them.
     Compressed(&'static str),
     /// A package or an archive, by name.
     Archive(&'static str),
@@ -90,7 +90,9 @@ impl Kind {
             Self::OtherElf => "give a vmcore, and a vmlinux if there is one".into(),
             Self::UserCore => "open it with gdb; kdive reads dumps of the kernel".into(),
             Self::Text => "give the vmcore that was written beside it".into(),
-            Self::Compressed(tool) => format!("unpack it with {tool} first: pages are read by offset"),
+            Self::Compressed(tool) => {
+                format!("no dump is seen at its beginning; unpack it with {tool} to see what it is")
+            }
             Self::Archive(_) => "unpack it first".into(),
             Self::Empty => {
                 "the capture or the copy failed: look for the dump elsewhere, or at the capture kernel's log"
@@ -169,6 +171,8 @@ static MAGICS: &[Magic] = &[
     (0, b"\x89LZO\0\r\n\x1a\n", Kind::Compressed("lzop")),
     (0, b"!<arch>\ndebian-binary", Kind::Archive("Debian package")),
     (0, b"\xed\xab\xee\xdb", Kind::Archive("RPM package")),
+    (0, b"070701", Kind::Archive("cpio archive")),
+    (0, b"070702", Kind::Archive("cpio archive")),
     (0, b"PK\x03\x04", Kind::Archive("zip archive")),
     (0, b"!<arch>\n", Kind::Archive("static library (ar archive)")),
     (257, b"ustar", Kind::Archive("tar archive")),

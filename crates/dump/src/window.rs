@@ -3,7 +3,7 @@
 use kdive_base::{ReadAt, Why};
 
 /// A buffer over a stretch of a file.
-pub(crate) struct Window<'a> {
+pub struct Window<'a> {
     file: &'a dyn ReadAt,
     ahead: usize,
     start: u64,
@@ -13,17 +13,22 @@ pub(crate) struct Window<'a> {
 
 impl<'a> Window<'a> {
     /// Reads `file`, at least `ahead` bytes at a time.
-    pub(crate) fn new(file: &'a dyn ReadAt, ahead: usize) -> Self {
+    #[must_use]
+    pub fn new(file: &'a dyn ReadAt, ahead: usize) -> Self {
         Self { file, ahead, start: 0, filled: 0, buffer: Vec::new() }
     }
 
     /// Length of the file.
-    pub(crate) fn file_len(&self) -> u64 {
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
         self.file.len()
     }
 
     /// Up to `len` bytes at `offset`: fewer where the file ends. The caller bounds `len`.
-    pub(crate) fn get(&mut self, offset: u64, len: usize) -> Result<&[u8], Why> {
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn get(&mut self, offset: u64, len: usize) -> Result<&[u8], Why> {
         if self.held(offset, len).is_none() {
             let wanted = len.max(self.ahead);
             if self.buffer.len() < wanted {
@@ -40,7 +45,10 @@ impl<'a> Window<'a> {
     }
 
     /// Exactly `len` bytes at `offset`, or why not.
-    pub(crate) fn exact(&mut self, offset: u64, len: usize) -> Result<&[u8], Why> {
+    ///
+    /// # Errors
+    /// When the file ends before, or cannot be read.
+    pub fn exact(&mut self, offset: u64, len: usize) -> Result<&[u8], Why> {
         let bytes = self.get(offset, len)?;
         if bytes.len() == len { Ok(bytes) } else { Err(Why::BeyondFileEnd) }
     }
