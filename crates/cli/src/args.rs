@@ -20,6 +20,8 @@ Examples:
   kdive vmcore < commands.txt
   kdive info vmcore                          what is in it, what is missing and why
   kdive analyze vmcore                       why the kernel died; a console log does too
+  kdive log broken-vmcore                    the log, even if the dump does not open
+  kdive vmlinux extract vmlinuz -o vmlinux   the ELF file in a bzImage, .deb, .rpm, initramfs
 
 Exit status: 0 done, 1 a command failed, 2 usage, 3 the dump could not be opened.";
 

@@ -13,6 +13,7 @@ mod analyze;
 mod args;
 mod complete;
 mod dump;
+mod extract;
 mod history;
 mod open;
 mod output;
@@ -34,6 +35,9 @@ use crate::runner::{Outcome, Runner};
 fn main() -> ExitCode {
     if let Some(words) = dump::makedumpfile::called_by_name(std::env::args_os()) {
         return dump::makedumpfile::main(words);
+    }
+    if let Some(status) = extract::run(&std::env::args_os().collect::<Vec<_>>()) {
+        return status.into();
     }
     let cli = match Cli::from_command_line() {
         Ok(cli) => cli,

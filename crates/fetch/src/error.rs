@@ -60,6 +60,14 @@ pub enum FetchError {
         /// What is in it instead, and what to do.
         found: Option<String>,
     },
+    /// A package or an image without a vmlinux in it.
+    #[error("{name}: {why}")]
+    NoVmlinux {
+        /// The file.
+        name: String,
+        /// What it is, and where to look instead.
+        why: String,
+    },
     /// A compressed file that does not unpack.
     #[error("{name}: unpacking it as {tool} failed: {why}")]
     Unpack {

@@ -13,6 +13,7 @@ use kdive_target::Artifact;
 use crate::capture;
 use crate::error::FetchError;
 use crate::file::FileSource;
+use crate::vmlinux::{can_hold, vmlinux};
 use crate::{mmap, unpack};
 
 /// Files by what they are for.
@@ -100,8 +101,15 @@ impl Sorter {
                 })?;
                 return self.debuginfo(inside, Artifact { name, bytes });
             }
-            // A compressed text is as useless as a text; a compressed dump must be unpacked first.
-            kind = if inside == Kind::Text { Kind::Text } else { kind };
+            // A compressed text is as useless as a text; a compressed dump is read through its packing.
+            kind = if inside == Kind::Text || inside.is_dump() { inside } else { kind };
+        }
+        if can_hold(kind) {
+            let bytes = mmap::map(source.file()).map_err(|error| FetchError::io(path, error))?;
+            let found = vmlinux(&bytes)
+                .map_err(|why| FetchError::NoVmlinux { name: name.clone(), why: why.to_string() })?;
+            self.inputs.notes.push(format!("{name}: the vmlinux in {}", found.inside.join(", ")));
+            return self.debuginfo(Kind::Vmlinux, Artifact { name, bytes: found.bytes });
         }
         if is_debuginfo(kind) {
             let bytes = mmap::map(source.file()).map_err(|error| FetchError::io(path, error))?;

@@ -6,9 +6,12 @@
 //! - What a file is, its content says ([`sort`]); names and the order on a command line mean nothing.
 //! - Knows nothing of kernels: it answers [`Want`](kdive_target::Want)s.
 //!
-//! A new place to look for debuginfo goes into [`DebugDirectories`]; a new compression into `unpack`.
+//! A new place to look for debuginfo goes into [`DebugDirectories`]; a new compression into `unpack`,
+//! a new thing that holds a vmlinux into `vmlinux`.
 
+mod archive;
 mod artifacts;
+mod blocks;
 mod capture;
 mod error;
 mod file;
@@ -16,9 +19,11 @@ mod inputs;
 mod mmap;
 mod tree;
 mod unpack;
+mod vmlinux;
 
 pub use artifacts::DebugDirectories;
 pub use error::FetchError;
 pub use file::FileSource;
 pub use inputs::{Inputs, log_alone, sort};
 pub use mmap::map;
+pub use vmlinux::{NoVmlinux, Vmlinux, vmlinux};

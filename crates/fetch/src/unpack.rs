@@ -4,16 +4,28 @@ use std::io::{self, Read};
 
 use kdive_debuginfo::Blob;
 use kdive_dump::{Kind, probe};
+use liblzma::read::XzDecoder;
+use liblzma::stream::Stream;
+
+use crate::blocks::{legacy_lz4, lzop};
 
 /// The largest debuginfo seen (a distribution's vmlinux with DWARF) is some 800 MB unpacked.
-const MAX_UNPACKED: u64 = 4 << 30;
+pub(crate) const MAX_UNPACKED: u64 = 4 << 30;
+
+/// For lzma's dictionary: kernels are packed with up to 64 MB.
+const MAX_MEMORY: u64 = 128 << 20;
 
 /// The stream that unpacks `bytes`, if `tool` is a compression that debuginfo comes in.
-fn reader<'a>(tool: &str, bytes: &'a [u8]) -> io::Result<Option<Box<dyn Read + 'a>>> {
+pub(crate) fn reader<'a>(tool: &str, bytes: &'a [u8]) -> io::Result<Option<Box<dyn Read + 'a>>> {
     Ok(match tool {
         "gzip" => Some(Box::new(flate2::read::MultiGzDecoder::new(bytes))),
         "zstd" => Some(Box::new(zstd::stream::read::Decoder::new(bytes)?)),
-        "xz" => Some(Box::new(liblzma::read::XzDecoder::new_multi_decoder(bytes))),
+        "bzip2" => Some(Box::new(bzip2::read::MultiBzDecoder::new(bytes))),
+        "lzma" => Some(Box::new(XzDecoder::new_stream(bytes, Stream::new_lzma_decoder(MAX_MEMORY)?))),
+        "lzop" => Some(Box::new(lzop(bytes)?)),
+        "legacy lz4" => Some(Box::new(legacy_lz4(bytes))),
+        "lz4" => Some(Box::new(lz4_flex::frame::FrameDecoder::new(bytes))),
+        "xz" => Some(Box::new(XzDecoder::new_multi_decoder(bytes))),
         _ => None,
     })
 }
