@@ -22,6 +22,7 @@ mod progress;
 mod repl;
 mod report;
 mod runner;
+mod unopened;
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
@@ -57,8 +58,11 @@ fn main() -> ExitCode {
     let opened = match open::open(&cli.open) {
         Ok(opened) => opened,
         Err(failure) => {
-            report::failure(&failure);
-            return Status::NotOpened.into();
+            let status = unopened::run(&cli, &failure).unwrap_or_else(|| {
+                report::failure(&failure);
+                Status::NotOpened
+            });
+            return status.into();
         }
     };
     if !cli.silent {

@@ -1,5 +1,7 @@
 //! `log`: what the kernel said.
 
+pub(crate) mod carved;
+
 use std::fmt;
 
 use kdive_evidence::LogRecord;
@@ -30,6 +32,10 @@ pub(crate) static LOG: Command = Command {
         Opt::flag("-a", "audit records that the daemon never got"),
         Opt::flag("-s", "messages left in the per-CPU buffers of printk (Linux 4.10 to 5.14)"),
         Opt::flag("-R", "names of Rust symbols as Rust writes them"),
+        Opt::flag(
+            "--carve",
+            "look for logs in all of memory by their structure, as if nothing told where the log is",
+        ),
     ],
     help: include_str!("log.md"),
     run: Run::Once(run),
@@ -45,16 +51,53 @@ fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
     if args.has("-s") {
         return safe_buffers(cx, out);
     }
+    if args.has("--carve") {
+        return carved::of_memory(cx, args, out);
+    }
     records(cx, args, out)
 }
 
 /// How records are shown.
 #[derive(Clone, Copy, Debug, Default)]
-struct View {
+pub(crate) struct View {
     time: Time,
     level: bool,
     caller: bool,
     dictionary: bool,
+    demangle: bool,
+}
+
+impl View {
+    /// What the options say, but for the time.
+    fn of(args: &Args) -> Self {
+        Self {
+            time: Time::SinceBoot,
+            level: args.has("-m"),
+            caller: args.has("-c"),
+            dictionary: args.has("-d"),
+            demangle: args.has("-R"),
+        }
+    }
+}
+
+impl View {
+    /// What the options say, where no kernel tells the time of the boot.
+    pub(crate) fn without_clock(args: &Args) -> Self {
+        let time = if args.has("-t") { Time::Hidden } else { Time::SinceBoot };
+        Self { time, ..Self::of(args) }
+    }
+}
+
+/// The time that the options ask for.
+fn time(cx: &mut Cx, args: &Args) -> Time {
+    match (args.has("-t"), args.has("-T")) {
+        (true, _) => Time::Hidden,
+        (false, true) => match cx.known(Clock::find(&cx.kernel), "time of the boot", String::new) {
+            Some(clock) => Time::Wall(clock.boot_ns),
+            None => Time::SinceBoot,
+        },
+        (false, false) => Time::SinceBoot,
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,17 +111,17 @@ enum Time {
 }
 
 fn records(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
-    let time = match (args.has("-t"), args.has("-T")) {
-        (true, _) => Time::Hidden,
-        (false, true) => match cx.known(Clock::find(&cx.kernel), "time of the boot", String::new) {
-            Some(clock) => Time::Wall(clock.boot_ns),
-            None => Time::SinceBoot,
-        },
-        (false, false) => Time::SinceBoot,
-    };
-    let view = View { time, level: args.has("-m"), caller: args.has("-c"), dictionary: args.has("-d") };
     let kernel = cx.kernel.clone();
-    for (index, record) in log::records(&kernel)?.enumerate() {
+    let records = match log::records(&kernel) {
+        Ok(records) => records,
+        Err(lacks) => {
+            cx.lacks(&lacks, "the log's place, so that all of memory was searched for it", String::new);
+            return carved::of_memory(cx, args, out);
+        }
+    };
+    let view = View { time: time(cx, args), ..View::of(args) };
+    let mut shown = 0_usize;
+    for (index, record) in records.enumerate() {
         if index % 256 == 0 {
             cx.cancel.check()?;
         }
@@ -89,13 +132,17 @@ fn records(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandEr
                         || record.sequence.map(|number| format!("record {number}")).unwrap_or_default();
                     cx.gaps.note("text of a log record", "cut short in the dump", Some(place()));
                 }
-                if args.has("-R") {
+                if view.demangle {
                     record.text = demangled(&record.text);
                 }
+                shown = shown.saturating_add(1);
                 out.row(&Row(record), &view)?;
             }
             Err(lacks) => cx.lacks(&lacks, "log record", || format!("number {index} from the oldest")),
         }
+    }
+    if shown == 0 {
+        return carved::of_memory(cx, args, out);
     }
     // What crash shows behind the log: messages that never reached it.
     if let Ok(buffers) = safe::buffers(&kernel) {
@@ -108,7 +155,7 @@ fn records(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandEr
 
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Row(LogRecord);
+pub(crate) struct Row(LogRecord);
 
 impl Render for Row {
     type View = View;

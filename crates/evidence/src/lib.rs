@@ -9,6 +9,6 @@ mod registers;
 mod splat;
 
 pub use frame::{Frame, FrameTrust, InlineFrame, StackKind};
-pub use log::LogRecord;
+pub use log::{Doubt, LogRecord};
 pub use registers::{PT_REGS, Register, Registers};
 pub use splat::{Access, CodeBytes, OtherStack, Place, SourceLine, Splat, SplatKind, TraceFrame};

@@ -4,10 +4,13 @@
 //! - 3.5 to 5.9 records of variable length in `log_buf` (`struct printk_log`, first `struct log`): [`records`];
 //! - before that plain text in `log_buf`: [`plain`].
 //!
+//! [`carve`] finds each of them in any bytes, without knowing where.
+//!
 //! Offsets come from VMCOREINFO where it has them, which is enough to read the log of a kernel without types or symbols;
 //! else from type information.
 
 pub mod audit;
+pub mod carve;
 pub mod plain;
 pub mod records;
 pub mod ring;

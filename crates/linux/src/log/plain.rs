@@ -38,7 +38,7 @@ fn parse(text: &[u8], truncated: bool) -> Vec<LogRecord> {
 }
 
 /// `<6>[    1.234567] text`, where level and time may be absent.
-fn parse_line(line: &[u8]) -> LogRecord {
+pub(super) fn parse_line(line: &[u8]) -> LogRecord {
     let (level, rest) = bracketed(line, b'<', b'>').and_then(number).unwrap_or((None, line));
     let (time_ns, rest) = bracketed(rest, b'[', b']').and_then(seconds).unwrap_or((None, rest));
     LogRecord {

@@ -146,6 +146,7 @@ impl Walk<'_> {
             text: log_text(text),
             dictionary: dictionary(dict),
             truncated: body.len() < wanted,
+            doubts: Vec::new(),
         })
     }
 }
