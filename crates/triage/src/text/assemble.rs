@@ -4,13 +4,14 @@ use kdive_base::VirtAddr;
 use kdive_evidence::{Place, Splat, SplatKind as Kind, TraceFrame};
 
 use super::events::Events;
-use super::interleave::Assembler;
+use super::interleave::{Assembler, is_task};
 use super::lines::Line;
+use super::memory::MemoryReports;
 use super::openings::{self, Phrase};
 use super::session::{Backtrace, Session};
 use super::splat::{Builder, access};
 use super::{system, trigger};
-use crate::case::{Case, CaseGap, Crashed, StrayText, System, Trigger, TriggerKind};
+use crate::case::{Case, CaseGap, Crashed, StrayText, System, TaskStack, Trigger, TriggerKind};
 
 /// All boots that a log tells of.
 #[derive(Debug, Default)]
@@ -30,6 +31,7 @@ struct Boot {
     events: Events,
     system: System,
     trigger: Option<Trigger>,
+    memory: MemoryReports,
     lines: u64,
 }
 
@@ -64,6 +66,7 @@ impl Boots {
         }
         let mut old = std::mem::take(&mut self.now);
         old.end();
+        old.cut_off();
         if !old.splats.is_empty() || self.bad.is_none() {
             self.bad = Some(old);
         }
@@ -117,6 +120,9 @@ impl Boot {
                 }
             }
         }
+        if !meanings.is_empty() || self.assembler.is_busy() {
+            self.memory.line(text);
+        }
         self.assembler.line(line, &meanings);
     }
 
@@ -132,12 +138,26 @@ impl Boot {
         self.splats = self.assembler.finish();
     }
 
+    /// Another boot follows. Behind an oops without a panic a crash kernel was started: the oops was the end.
+    fn cut_off(&mut self) {
+        let last = self.splats.last().map(|builder| &builder.splat);
+        if let Some(oops) = last.filter(|splat| splat.number.is_some() && self.trigger.is_none()) {
+            let text = format!("{}: the next boot follows", oops.message);
+            self.trigger = Some(Trigger { kind: TriggerKind::PanicOnOops, text });
+        }
+    }
+
     fn into_case(self, case: &mut Case<'static>) {
         case.system = self.system;
         case.events = self.events.finish();
         case.trigger = self.trigger;
+        case.memory = self.memory.facts;
         for mut builder in self.splats {
             let splat = builder.finish();
+            if is_task(&splat) {
+                case.stacks.push(stack(splat));
+                continue;
+            }
             if case.modules.is_empty() && !builder.modules.is_empty() {
                 case.modules = std::mem::take(&mut builder.modules);
                 case.unloaded = std::mem::take(&mut builder.unloaded);
@@ -149,6 +169,12 @@ impl Boot {
             case.splats.push(splat);
         }
     }
+}
+
+/// A task of SysRq t or w as what it is.
+fn stack(splat: Splat) -> TaskStack {
+    let state = splat.message.split_once(" state:").and_then(|(_, state)| state.chars().next());
+    TaskStack { pid: splat.pid, comm: splat.comm, task: None, cpu: splat.cpu, state, frames: splat.frames }
 }
 
 /// Kinds whose task is the one that died.

@@ -62,7 +62,10 @@ fn comm(text: &str, splat: &mut Splat) -> bool {
     let Some(rest) = after(text, "omm: ") else { return false };
     let end = [" Tainted: ", " Not tainted"].iter().filter_map(|mark| rest.find(mark)).min();
     let (name, rest) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or((rest, ""));
-    keep(&mut splat.comm, Some(name.trim().to_owned()));
+    // Since 4.x kernels with a crash kernel loaded say so here.
+    let name = name.trim();
+    let name = name.strip_suffix("Kdump: loaded").unwrap_or(name).trim_end();
+    keep(&mut splat.comm, Some(name.to_owned()));
     taint(rest.trim_start(), splat, text.contains("comm: "));
     true
 }

@@ -10,6 +10,8 @@ use super::splat::{Builder, Fed, reason};
 const MOST_SPLATS: usize = 512;
 /// Complaints of one kind that are kept.
 const MOST_OF_A_KIND: usize = 128;
+/// Stacks of tasks that are kept.
+const MOST_TASKS: usize = 4096;
 /// Complaints that may be open at once.
 const MOST_OPEN: usize = 64;
 /// Lines behind an oops that repeat its registers.
@@ -24,6 +26,9 @@ pub(super) struct Assembler {
     pub(super) dropped: u64,
     serial: u64,
     echo: u32,
+    tasks: usize,
+    /// The complaint that got the last line.
+    last: u64,
     /// Kinds that were seen, to know what a panic is the consequence of.
     seen: Vec<Kind>,
 }
@@ -105,12 +110,16 @@ impl Assembler {
         self.begin(splat, line.caller);
     }
 
-    /// A second exception before the first has its trace: two processors print at once, and nothing tells them apart.
+    /// A second one with registers before the first has its trace: two processors print at once.
     fn lines_are_mixed(&self, at: usize, splat: &Splat, line: &Line<'_>) -> bool {
         let first = self.open.get(at);
         line.caller.is_none()
-            && is_exception(splat.kind)
-            && first.is_some_and(|open| is_exception(open.builder.splat.kind) && !open.builder.has_trace())
+            && has_registers(splat.kind)
+            && first.is_some_and(|open| {
+                let other = &open.builder.splat;
+                let elsewhere = other.cpu.is_none() || other.cpu != splat.cpu;
+                has_registers(other.kind) && elsewhere && !open.builder.has_trace()
+            })
     }
 
     fn begin(&mut self, splat: Splat, caller: Option<Caller>) {
@@ -121,6 +130,7 @@ impl Assembler {
         let mut builder = Builder::new(splat);
         builder.discard = consequence;
         self.serial = self.serial.saturating_add(1);
+        self.last = self.serial;
         self.open.push(Open { serial: self.serial, caller, builder });
     }
 
@@ -129,14 +139,25 @@ impl Assembler {
         self.seen.iter().any(|&kind| is_reason(reason, kind))
     }
 
-    /// The open complaint that a line belongs to: of the same caller, or without callers the one that lacks such a line.
+    /// The open complaint that a line belongs to: of the same caller, or without callers the one that lacks such a line. Of
+    /// several that do it is the one that had the line before: processors take turns seldom.
     fn of(&self, line: &Line<'_>) -> Option<usize> {
         if line.caller.is_some() {
             return self.open.iter().position(|open| open.caller == line.caller);
         }
         let candidates = || self.open.iter().enumerate().filter(|(_, open)| open.caller.is_none());
-        let lacking = candidates().find(|(_, open)| open.builder.lacks(line.text())).map(|(at, _)| at);
-        lacking.or_else(|| candidates().next_back().map(|(at, _)| at))
+        if candidates().count() < 2 {
+            return candidates().next().map(|(at, _)| at);
+        }
+        if let Some((at, _)) = candidates().find(|(_, open)| open.builder.is_of_cpu(line.text())) {
+            return Some(at);
+        }
+        let last = candidates().find(|(_, open)| open.serial == self.last).map(|(at, _)| at);
+        let lacks = |at: &usize| self.open.get(*at).is_some_and(|open| open.builder.lacks(line.text()));
+        last.filter(lacks)
+            .or_else(|| candidates().map(|(at, _)| at).find(lacks))
+            .or(last)
+            .or_else(|| candidates().next_back().map(|(at, _)| at))
     }
 
     fn feed(&mut self, line: &Line<'_>) {
@@ -147,6 +168,7 @@ impl Assembler {
 
     fn feed_to(&mut self, at: usize, line: &Line<'_>) {
         let Some(open) = self.open.get_mut(at) else { return };
+        self.last = open.serial;
         match open.builder.feed(line) {
             Fed::Taken | Fed::Foreign => {}
             Fed::End | Fed::Over => self.close(at),
@@ -168,8 +190,16 @@ impl Assembler {
         if open.builder.discard {
             return;
         }
-        let alike = self.done.iter().filter(|(_, builder)| builder.splat.kind == kind).count();
-        if self.done.len() >= MOST_SPLATS || alike >= MOST_OF_A_KIND {
+        if is_task(&open.builder.splat) {
+            if self.tasks < MOST_TASKS {
+                self.tasks = self.tasks.saturating_add(1);
+                self.done.push((open.serial, open.builder));
+            }
+            return;
+        }
+        let others = || self.done.iter().filter(|(_, builder)| !is_task(&builder.splat));
+        let alike = others().filter(|(_, builder)| builder.splat.kind == kind).count();
+        if others().count() >= MOST_SPLATS || alike >= MOST_OF_A_KIND {
             self.dropped = self.dropped.saturating_add(1);
             return;
         }
@@ -227,6 +257,16 @@ fn is_exception(kind: Kind) -> bool {
     )
 }
 
+/// Kinds that print the registers of a processor.
+fn has_registers(kind: Kind) -> bool {
+    is_exception(kind) || matches!(kind, Kind::SoftLockup | Kind::HardLockup | Kind::Warning)
+}
+
+/// A task of SysRq t or w.
+pub(super) fn is_task(splat: &Splat) -> bool {
+    splat.kind == Kind::Other && splat.message.starts_with("task:")
+}
+
 /// Kinds that a warning or a `BUG()` often only carries.
 fn is_subject(kind: Kind) -> bool {
     matches!(
@@ -250,6 +290,9 @@ fn join(open: &Builder, new: &Splat) -> Join {
     if let Some(reason) = reason(&new.message) {
         // A panic tells the end of a complaint that still waits for its trace.
         return if is_reason(reason, old) && !open.has_trace() { Join::Same } else { Join::New };
+    }
+    if is_task(new) {
+        return if open.has_trace() || is_task(&open.splat) { Join::New } else { Join::Line };
     }
     if open.has_trace() {
         return match (old, new.kind) {

@@ -14,6 +14,7 @@ mod context;
 mod events;
 mod interleave;
 mod lines;
+mod memory;
 mod modules;
 mod openings;
 mod registers;

@@ -35,7 +35,7 @@ pub(super) fn line(text: &str, system: &mut System) {
         text.strip_prefix("Command line: ").or_else(|| text.strip_prefix("Kernel command line: "))
     {
         keep(&mut system.command_line, Some(rest.trim().to_owned()));
-    } else if let Some(rest) = text.strip_prefix("DMI: ") {
+    } else if let Some(rest) = text.strip_prefix("DMI: ").filter(|rest| !rest.starts_with("SMBIOS")) {
         let name = rest.split(", BIOS").next().unwrap_or(rest);
         keep(&mut system.hardware, Some(name.trim().to_owned()));
     } else if let Some(rest) = text.strip_prefix("Hypervisor detected: ") {

@@ -10,6 +10,9 @@ pub(super) const TRIGGER_PHRASES: &[&str] =
 
 /// What a line says of the end.
 pub(super) fn of(text: &str) -> Option<Trigger> {
+    if text.contains("[ end ") {
+        return None;
+    }
     let kind = match reason(text) {
         Some(reason) => panic(reason),
         None if is_sysrq(text) => Kind::Sysrq,

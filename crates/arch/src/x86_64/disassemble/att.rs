@@ -54,9 +54,14 @@ pub(super) fn finish(spelling: &Spelling<'_>, output: &mut Pieces) {
 
 const X87_POPS: [&str; 6] = ["faddp", "fdivp", "fdivrp", "fmulp", "fsubp", "fsubrp"];
 
-/// Instructions that are 64 bits wide without being asked do not say so.
+/// Instructions that are as wide as the processor's mode without being asked do not say so.
 fn plain_name(name: &str, output: &mut Pieces) {
     if matches!(name, "callq" | "jmpq" | "retq" | "pushq" | "popq" | "leaveq" | "enterq" | "pushfq" | "popfq")
+    {
+        output.mnemonic.pop();
+    }
+    // No 64-bit code has these names.
+    if matches!(name, "calll" | "jmpl" | "retl" | "pushl" | "popl" | "leavel" | "enterl" | "pushfl" | "popfl")
     {
         output.mnemonic.pop();
     }

@@ -12,7 +12,7 @@ use kdive_base::VirtAddr;
 
 use super::lines::Line;
 use super::scan::{decimal, hex};
-use crate::case::{Case, Module, ShownInstruction};
+use crate::case::{Case, MemoryFacts, Module, ShownInstruction};
 
 pub(super) use block::Block;
 pub(super) use bt::Backtrace;
@@ -138,7 +138,9 @@ impl Session {
         }
         case.instructions = std::mem::take(&mut self.instructions);
         case.stray_text.append(&mut self.words.found);
-        case.memory = std::mem::take(&mut self.tables.memory);
+        if self.tables.memory != MemoryFacts::default() {
+            case.memory = std::mem::take(&mut self.tables.memory);
+        }
     }
 }
 

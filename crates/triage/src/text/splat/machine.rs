@@ -3,7 +3,7 @@
 use kdive_evidence::{Splat, SplatKind as Kind};
 
 use crate::text::openings::{Opening, plain};
-use crate::text::scan::{after, hex, number_after};
+use crate::text::scan::{after, between, hex, number_after};
 use crate::text::trace::symbol;
 
 pub(super) const OPENINGS: &[Opening] = &[
@@ -36,6 +36,12 @@ pub(super) const OPENINGS: &[Opening] = &[
         kind: Kind::Other,
         read: |text, _| text.starts_with("BUG: ") || text.contains(": BUG: ") || text.starts_with("[ BUG: "),
     },
+    // A task of SysRq t or w; the head of a hung task has it too.
+    Opening {
+        phrase: " state:",
+        kind: Kind::Other,
+        read: |text, splat| text.starts_with("task:") && task(text, splat),
+    },
     Opening {
         phrase: "NMI backtrace for cpu ",
         kind: Kind::Other,
@@ -52,9 +58,17 @@ pub(super) const OPENINGS: &[Opening] = &[
     Opening { phrase: "[cut here ]", kind: Kind::Other, read: |_, _| true },
 ];
 
+/// Where the machine stood: `RIP !INEXACT! 10:<ffffffffb8e93f8f> {pv_native_safe_halt+0xf/0x20}`.
+pub(super) fn place(text: &str) -> Option<kdive_evidence::Place> {
+    let rest = after(text, "RIP ")?;
+    let address = between(rest, "<", ">").and_then(hex).map(|(address, ..)| kdive_base::VirtAddr(address));
+    let place = between(rest, "{", "}").and_then(symbol).map(|(place, _)| place).unwrap_or_default();
+    address.map(|_| kdive_evidence::Place { address, ..place })
+}
+
 /// What a panic is about, where that is a kind of its own.
 fn panic(text: &str, splat: &mut Splat) -> bool {
-    let Some(reason) = reason(text) else { return false };
+    let Some(reason) = reason(text).filter(|_| !text.contains("[ end ")) else { return false };
     if let Some(place) = after(reason, "Kernel stack is corrupted in: ") {
         splat.kind = Kind::StackProtector;
         splat.ip = symbol(place).map(|(place, _)| place).or_else(|| {
@@ -74,6 +88,14 @@ fn panic(text: &str, splat: &mut Splat) -> bool {
         splat.kind = Kind::Nmi;
     }
     true
+}
+
+/// `task:kworker/0:1  state:D stack:0  pid:11  tgid:11  ppid:2 flags:0x00004000`.
+fn task(text: &str, splat: &mut Splat) -> bool {
+    let comm = between(text, "task:", " state:");
+    splat.comm = comm.map(|comm| comm.trim().to_owned());
+    splat.pid = number_after(text, " pid:").and_then(|pid| i32::try_from(pid).ok());
+    splat.pid.is_some()
 }
 
 /// What stands behind `Kernel panic - not syncing:`.

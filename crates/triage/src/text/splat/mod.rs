@@ -13,9 +13,10 @@ use kdive_evidence::{OtherStack, Place, Register, Splat, SplatKind as Kind};
 
 use super::context::{self, Context};
 use super::lines::Line;
+use super::memory as memory_rows;
 use super::modules::ModuleList;
 use super::openings::Opening;
-use super::scan::{after, hex, hex_after, word};
+use super::scan::{after, decimal, hex, hex_after, word};
 use super::trace::{self, Trace};
 use super::{code, registers};
 use crate::case::Module;
@@ -150,6 +151,12 @@ impl Builder {
         self.part == Part::Trace
     }
 
+    /// Whether a line `CPU: 1 ...` is of the processor that the first line named.
+    pub(super) fn is_of_cpu(&self, text: &str) -> bool {
+        let cpu = text.strip_prefix("CPU: ").and_then(decimal).and_then(|(cpu, _)| u32::try_from(cpu).ok());
+        cpu.is_some() && cpu == self.splat.cpu && !self.has_trace()
+    }
+
     /// Whether such a line is still missing: what tells complaints apart that are printed at once.
     pub(super) fn lacks(&self, text: &str) -> bool {
         let first = text.split([':', ' ']).next().unwrap_or_default();
@@ -214,6 +221,14 @@ impl Builder {
             self.part = Part::Tail;
         }
         self.foreign = self.foreign.saturating_add(1);
+        if matches!(self.splat.kind, Kind::OutOfMemory | Kind::AllocationFailure) && memory_rows::is_row(text)
+        {
+            self.foreign = 0;
+            return Fed::Taken;
+        }
+        if self.splat.kind == Kind::MachineCheck && self.splat.ip.is_none() {
+            self.splat.ip = machine::place(text);
+        }
         let early = matches!(self.part, Part::Head | Part::Place);
         // 2.4 names its modules behind the `Oops` without a heading.
         if early
