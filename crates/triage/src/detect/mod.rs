@@ -4,18 +4,28 @@
 //! [`Case::image`] for proof. It says nothing when its claim has no support.
 
 mod assertion;
+mod boot;
 mod callback;
 mod clock;
+mod fault;
+mod hardware;
+mod hung;
 mod image;
 mod list;
 mod lock;
+mod lockup;
+mod memory;
 mod net;
 mod operator;
+mod overwrite;
+mod page;
+mod pattern;
 mod refcount;
 mod sanitizer;
 mod slab;
 mod stack;
 mod support;
+mod trap;
 
 use crate::case::Case;
 use crate::finding::Finding;
@@ -44,6 +54,31 @@ pub static DETECTORS: &[Detector] = &[
     callback::OBJECT_DEBUG,
     callback::UNLOADED,
     callback::CALLBACK,
+    fault::ACCESS,
+    fault::JUMP,
+    fault::FLIPPED_POINTER,
+    overwrite::TEXT,
+    page::PAGE,
+    page::REPEATED,
+    lockup::LOCKUP,
+    lockup::RCU_STALL,
+    lockup::UNANSWERED_CALL,
+    lockup::STUCK_WORK,
+    hung::HUNG,
+    hung::CIRCLE,
+    trap::TRAP,
+    memory::OUT_OF_MEMORY,
+    memory::LOW_MEMORY,
+    memory::ALLOCATION,
+    memory::RECLAIM,
+    memory::LIMIT,
+    hardware::MACHINE_CHECK,
+    hardware::REPORTED,
+    hardware::DEVICE,
+    boot::INIT,
+    boot::BOOT,
+    boot::POWER,
+    boot::FILESYSTEM,
     net::PACKET,
     net::QUEUE,
     net::DEVICE_REFERENCE,
