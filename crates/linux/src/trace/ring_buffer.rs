@@ -7,6 +7,7 @@ use std::iter::Peekable;
 
 use kdive_base::{Endian, PAGE_SIZE, VirtAddr};
 use kdive_target::{Field, Kernel, Lacks, Load};
+use rustc_hash::FxHashSet;
 use serde::Serialize;
 
 #[derive(Load)]
@@ -187,7 +188,8 @@ fn add_pages(kernel: &Kernel, raw: &RawCpu, found: &mut Vec<VirtAddr>) -> Field<
     let most = raw.nr_pages.clone()?.min(MOST_PAGES);
     let mut link = raw.pages.clone()?;
     let mut head = raw.head_page.clone()?;
-    for _ in 0..most {
+    let mut seen = FxHashSet::default();
+    while seen.insert(link) && (seen.len() as u64) <= most {
         let target = next(link)?;
         if target & LINK_MARKS != 0 {
             head = VirtAddr(target & !LINK_MARKS);
@@ -196,7 +198,8 @@ fn add_pages(kernel: &Kernel, raw: &RawCpu, found: &mut Vec<VirtAddr>) -> Field<
         link = VirtAddr(target);
     }
     let mut page = head;
-    for _ in 0..most {
+    seen.clear();
+    while seen.insert(page) && (seen.len() as u64) <= most {
         found.push(page);
         if page == commit {
             return Ok(());
