@@ -189,17 +189,24 @@ const HEADER_EVENT: &str = "# compressed entry header\n\ttype_len    :    5 bits
     \tarray       :   32 bits\n\n\tpadding     : type == 29\n\ttime_extend : type == 30\n\ttime_stamp : type == 31\n\
     \tdata max type_len  == 28\n";
 
+/// The last field that all events have.
+const COMMON_PID: &str = "int common_pid";
+
 /// As the file `format` of an event.
 fn format_file(format: &EventFormat) -> String {
     let mut text = format!("name: {}\nID: {}\nformat:\n", format.name, format.id);
     let mut field = |what: &str, offset: u32, size: u32, signed: bool| {
         let signed = u32::from(signed);
         let _ = writeln!(text, "\tfield:{what};\toffset:{offset};\tsize:{size};\tsigned:{signed};");
+        if what == COMMON_PID {
+            // The empty line ends the fields that all events have.
+            text.push('\n');
+        }
     };
     field("unsigned short common_type", 0, 2, false);
     field("unsigned char common_flags", 2, 1, false);
     field("unsigned char common_preempt_count", 3, 1, false);
-    field("int common_pid", 4, 4, true);
+    field(COMMON_PID, 4, 4, true);
     for of in &format.fields {
         let what = match of.kind.split_once('[') {
             // The dimension of an array stands behind the name, but where the data are elsewhere.
@@ -235,7 +242,7 @@ mod tests {
         format.print_fmt = "\"%s\", REC->comm".into();
         let text = format_file(&format);
         assert!(text.starts_with("name: probe\nID: 7\nformat:\n\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n"));
-        assert!(text.contains("\tfield:char comm[16];\toffset:8;\tsize:16;\tsigned:0;\n"));
+        assert!(text.contains("\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\n\tfield:char comm[16];\toffset:8;\tsize:16;\tsigned:0;\n"));
         assert!(text.contains("\tfield:__data_loc char[] path;\toffset:24;\tsize:4;\tsigned:0;\n"));
         assert!(text.ends_with("\nprint fmt: \"%s\", REC->comm\n"));
     }
