@@ -98,6 +98,7 @@ mod sys;
 mod sysctl;
 mod task;
 mod tcp;
+mod tcp_ends;
 mod text_check;
 mod timer;
 mod trace_dat;

@@ -13,6 +13,7 @@ use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
 use crate::render::{Age, Known, UNKNOWN};
 use crate::sink::{Render, Sink, SinkExt};
+use crate::tcp_ends;
 
 /// Shows connections.
 pub(crate) static TCP: Command = Command {
@@ -23,6 +24,8 @@ pub(crate) static TCP: Command = Command {
     options: &[
         Opt::flag("-r", "only those that send again, probe a closed window or lost packets"),
         Opt::flag("-v", "with congestion control, windows, and when something came last"),
+        Opt::flag("-l", "sockets that listen, and how many connections wait for them"),
+        Opt::flag("-t", "what is left of connections that ended (TIME_WAIT)"),
     ],
     help: include_str!("tcp.md"),
     run: Run::Once(tcp),
@@ -106,6 +109,14 @@ struct Row {
 
 const TITLES: &str = "SOCK             STATE       LOCAL > REMOTE                           UNACKED UNSENT UNREAD RETR TIMER\n";
 
+/// An end of a connection: `10.0.2.15:22`, `[::1]:22`.
+pub(crate) fn end(address: Option<IpAddr>, port: Option<u16>) -> String {
+    match address {
+        Some(IpAddr::V6(address)) => format!("[{address}]:{}", Known(port)),
+        address => format!("{}:{}", Known(address), Known(port)),
+    }
+}
+
 /// How much is shown.
 struct View {
     more: bool,
@@ -115,10 +126,6 @@ impl Render for Row {
     type View = View;
 
     fn render(&self, view: &View, out: &mut dyn fmt::Write) -> fmt::Result {
-        let end = |address: Option<IpAddr>, port: Option<u16>| match address {
-            Some(IpAddr::V6(address)) => format!("[{address}]:{}", Known(port)),
-            address => format!("{}:{}", Known(address), Known(port)),
-        };
         let ends = format!("{} > {}", end(self.local, self.local_port), end(self.remote, self.remote_port));
         let state = self.state.as_deref().unwrap_or(UNKNOWN);
         write!(out, "{} {state:<11} {ends:<40} ", self.sock)?;
@@ -183,6 +190,11 @@ impl Row {
 
 fn tcp(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let kernel = cx.kernel.clone();
+    match args.last_of(&["-l", "-t"]) {
+        Some("-l") => return tcp_ends::listeners(cx, out),
+        Some(_) => return tcp_ends::ended(cx, out),
+        None => {}
+    }
     let (sockets, loader) = (SocketLoader::new(&kernel), TcpLoader::new(&kernel));
     let mut any = false;
     for sock in net::tcp_connections(&kernel)? {

@@ -11,6 +11,7 @@ mod route;
 mod socket;
 mod state;
 mod tcp;
+mod tcp_ends;
 
 pub use conntrack::{Connection, Tuple, connections as tracked, is_there as tracks};
 pub use device::{IpAddress, NetDevice, addresses, devices};
@@ -21,3 +22,4 @@ pub use route::{Hop, Route, Routes, kind_name as route_kind, protocol_name as ro
 pub use socket::{Endpoint, Queues, Sock, SocketLoader, Who};
 pub use state::{family_name, netlink_name, protocol_name, state_name, type_name};
 pub use tcp::{Tcp, TcpLoader, Timer, connections as tcp_connections};
+pub use tcp_ends::{Ended, Listener, ended as tcp_ended, listeners as tcp_listeners};

@@ -241,15 +241,10 @@ impl<'k> SocketLoader<'k> {
     #[must_use]
     pub fn who(&self, sock: &Sock) -> Who {
         match sock.family {
-            Ok(AF_INET) => {
-                let local = sock.local_v4.as_ref().map_err(Lacks::clone).and_then(v4).map(IpAddr::from);
-                let remote = sock.remote_v4.as_ref().map_err(Lacks::clone).and_then(v4).map(IpAddr::from);
-                self.inet(sock, local, remote)
-            }
-            Ok(AF_INET6) => {
-                let local = sock.local_v6.as_ref().map_err(Lacks::clone).and_then(v6).map(IpAddr::from);
-                let remote = sock.remote_v6.as_ref().map_err(Lacks::clone).and_then(v6).map(IpAddr::from);
-                self.inet(sock, local, remote)
+            Ok(AF_INET | AF_INET6) => {
+                // The number in the order of the machine stays when the port is given back.
+                let source = self.kernel.load::<InetSock>(sock.at).inet_sport.map(u16::swap_bytes);
+                ends(sock, source.or_else(|_| sock.local_number.clone()))
             }
             Ok(AF_UNIX) => {
                 let unix: UnixSock = self.kernel.load(sock.at);
@@ -269,13 +264,12 @@ impl<'k> SocketLoader<'k> {
         }
     }
 
-    fn inet(&self, sock: &Sock, local: Field<IpAddr>, remote: Field<IpAddr>) -> Who {
-        // The number in the order of the machine stays when the port is given back.
-        let source = self.kernel.load::<InetSock>(sock.at).inet_sport.map(u16::swap_bytes);
-        let port = source.or_else(|_| sock.local_number.clone());
-        let local = Endpoint { address: local, port };
-        let remote = Endpoint { address: remote, port: sock.remote_port.clone().map(u16::swap_bytes) };
-        Who::Inet { local, remote }
+    /// The same by what all sockets begin with (`struct sock_common`): for what is less than a socket.
+    pub(super) fn who_in_common(&self, sock: &Sock) -> Who {
+        match sock.family {
+            Ok(AF_INET | AF_INET6) => ends(sock, sock.local_number.clone()),
+            _ => Who::Other,
+        }
     }
 
     /// `struct unix_address`: a length that counts the family, and a path that may hold NULs.
@@ -363,6 +357,20 @@ fn path_text(raw: &[u8]) -> Option<String> {
         }
         Some(_) => Some(printable(kdive_base::bytes::until_nul(raw))),
     }
+}
+
+/// The ends of a connection of IPv4 or IPv6.
+fn ends(sock: &Sock, port: Field<u16>) -> Who {
+    let (local, remote) = if sock.family == Ok(AF_INET) {
+        let address = |of: &Field<Bytes>| of.as_ref().map_err(Lacks::clone).and_then(v4).map(IpAddr::from);
+        (address(&sock.local_v4), address(&sock.remote_v4))
+    } else {
+        let address = |of: &Field<Bytes>| of.as_ref().map_err(Lacks::clone).and_then(v6).map(IpAddr::from);
+        (address(&sock.local_v6), address(&sock.remote_v6))
+    };
+    let local = Endpoint { address: local, port };
+    let remote = Endpoint { address: remote, port: sock.remote_port.clone().map(u16::swap_bytes) };
+    Who::Inet { local, remote }
 }
 
 #[cfg(test)]

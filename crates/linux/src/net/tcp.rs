@@ -161,6 +161,12 @@ const MOST_CHAINS: u64 = 1 << 24;
 /// # Errors
 /// The table cannot be found.
 pub fn connections(kernel: &Kernel) -> Field<impl Iterator<Item = Field<Sock>> + '_> {
+    let is_less = |sock: &Sock| sock.state.as_ref().is_ok_and(|state| NO_SOCKETS.contains(state));
+    Ok(entries(kernel)?.filter(move |entry| !entry.as_ref().is_ok_and(is_less)))
+}
+
+/// All entries of the tables of connections. Of those that are less than sockets only `struct sock_common` is right.
+pub(super) fn entries(kernel: &Kernel) -> Field<impl Iterator<Item = Field<Sock>> + '_> {
     let mut tables = vec![kernel.symbol("tcp_hashinfo")?];
     if let Ok(all) = namespaces(kernel) {
         tables.extend(all.filter_map(|net| kernel.load::<OfNet>(net.ok()?).hash.ok()));
@@ -169,23 +175,13 @@ pub fn connections(kernel: &Kernel) -> Field<impl Iterator<Item = Field<Sock>> +
     tables.retain(|at| !at.is_null());
     let tables: Vec<Hash> = tables.into_iter().map(|at| kernel.load::<Hash>(at)).collect();
     let link = kernel.offset_of("sock_common", "skc_nulls_node")?;
-    let state = kernel.offset_of("sock_common", "skc_state")?;
     let loader = kernel.loader::<Sock>();
     let places = tables.into_iter().filter_map(|table| Some((table.ehash.ok()?, table.ehash_mask.ok()?)));
     let places: Vec<_> = places.filter(|(at, _)| seen.insert(*at)).collect();
     Ok(places.into_iter().flat_map(move |(at, mask)| {
         let chains = u64::from(mask).saturating_add(1).min(MOST_CHAINS);
         let loader = loader.clone();
-        walk::nulls_table(kernel.memory(), at, chains).filter_map(move |node| {
-            let at = match node {
-                Ok(node) => node.sub(link),
-                Err(broken) => return Some(Err(broken.into())),
-            };
-            match kernel.memory().u8(at.add(state)) {
-                Ok(state) if NO_SOCKETS.contains(&state) => None,
-                _ => Some(Ok(loader.load(at))),
-            }
-        })
+        walk::nulls_table(kernel.memory(), at, chains).map(move |node| Ok(loader.load(node?.sub(link))))
     }))
 }
 

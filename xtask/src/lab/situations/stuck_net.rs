@@ -72,6 +72,66 @@ fn like_proc(known: &Known<'_>, port: &str, row: &Value) -> Faults {
     faults
 }
 
+/// `tcp -l` and `tcp -t` on the guest that has something of everything: each line of `/proc/net/tcp` in these states.
+pub(super) fn listeners(known: &Known<'_>, rows: &[Value]) -> Faults {
+    ends(
+        known,
+        &["0A"],
+        |line, row| {
+            let waiting = line.get(4).and_then(|queues| queues.split_once(':'));
+            let waiting = waiting.and_then(|(_, waiting)| u64::from_str_radix(waiting, 16).ok());
+            number(row, "waiting") == waiting
+        },
+        rows,
+    )
+}
+
+/// See there. The time that is left is in hundredths of a second; the words take some seconds to be sent.
+pub(super) fn ended(known: &Known<'_>, rows: &[Value]) -> Faults {
+    const SLACK: f64 = 30.0;
+    ends(
+        known,
+        &["06"],
+        |line, row| {
+            let told = line.get(5).and_then(|timer| timer.split_once(':'));
+            let told =
+                told.and_then(|(_, left)| u64::from_str_radix(left, 16).ok()).map(|left| left as f64 / 100.0);
+            let left = row.get("left_ns").and_then(Value::as_i64).map(|left| left as f64 / 1e9);
+            told.zip(left).is_some_and(|(told, left)| (told - SLACK..=told + 0.1).contains(&left))
+        },
+        rows,
+    )
+}
+
+fn ends(
+    known: &Known<'_>,
+    states: &[&str],
+    is_like: impl Fn(&[&str], &Value) -> bool,
+    rows: &[Value],
+) -> Faults {
+    let port = |end: &str| u64::from_str_radix(end.rsplit_once(':')?.1, 16).ok();
+    let lines = ["net/tcp", "net/tcp6"].into_iter().flat_map(|file| known.truth.lines(file));
+    let lines = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let wanted: Vec<_> =
+        lines.filter(|words| words.get(3).is_some_and(|state| states.contains(state))).collect();
+    let mut faults = Faults::new();
+    if wanted.is_empty() {
+        faults.push(format!("the guest has no socket in the states {states:?}"));
+    }
+    for line in wanted {
+        let (local, remote) = (line.get(1).and_then(|end| port(end)), line.get(2).and_then(|end| port(end)));
+        let is = |row: &&Value| {
+            number(row, "local_port") == local
+                && number(row, "remote_port").is_none_or(|port| Some(port) == remote)
+                && is_like(&line, row)
+        };
+        if rows.iter().filter(is).count() == 0 {
+            faults.push(format!("no row is like {line:?}"));
+        }
+    }
+    faults
+}
+
 /// A route as a set's element: destination, prefix, gateway, device, metric.
 type Route = (IpAddr, u64, Option<IpAddr>, String, u64);
 
