@@ -5,6 +5,7 @@ mod memory;
 mod stalls;
 mod stuck;
 mod stuck_net;
+mod system;
 mod text;
 mod tracing;
 
@@ -62,6 +63,8 @@ const SITUATIONS: &[Situation] = &[
     },
     Situation { scenario: "memory", command: "owners -n 0", judge: memory::allocators },
     Situation { scenario: "memory", command: "sysctl", judge: memory::settings },
+    Situation { scenario: "memory", command: "params crasher", judge: system::parameters },
+    Situation { scenario: "memory", command: "clock", judge: system::clocks },
     Situation { scenario: "fragment", command: "frag", judge: memory::fragments },
     Situation { scenario: "slableak", command: "slabtop", judge: memory::greedy_cache },
     Situation { scenario: "slableak", command: "leaks", judge: memory::greedy_cache },
@@ -85,6 +88,8 @@ const SITUATIONS: &[Situation] = &[
     Situation { scenario: "stuck", command: "qdisc -b", judge: stuck_net::backlogs },
     Situation { scenario: "stuck", command: "conntrack", judge: stuck_net::tracked },
     Situation { scenario: "stuck", command: "nft", judge: stuck_net::filters },
+    Situation { scenario: "rich", command: "tcp -l", judge: stuck_net::listeners },
+    Situation { scenario: "rich", command: "tcp -t", judge: stuck_net::ended },
     Situation { scenario: "rich", command: "ftrace", judge: tracing::events },
     Situation { scenario: "rich", command: "ftrace -l", judge: tracing::settings },
     Situation { scenario: "traced", command: "ftrace", judge: tracing::events },
