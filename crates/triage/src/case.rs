@@ -335,11 +335,14 @@ pub struct CacheFacts {
     /// Its name.
     pub name: String,
     /// Bytes of an object.
-    pub object_size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_size: Option<u64>,
     /// Objects in use.
-    pub allocated: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<u64>,
     /// Objects that there is room for.
-    pub total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
     /// Bytes of its slabs.
     pub bytes: u64,
 }

@@ -50,13 +50,16 @@ impl Boots {
             }
             return;
         }
-        if self.session.line(line) {
+        let meanings = openings::meanings(text);
+        let session =
+            self.session.active || meanings.iter().any(|meaning| matches!(meaning, Phrase::Session));
+        if session && self.session.line(line) {
             return;
         }
         if system::is_boot(text) && !self.session.active {
             self.next_boot();
         }
-        self.now.line(line);
+        self.now.line(line, &meanings);
     }
 
     fn next_boot(&mut self) {
@@ -104,16 +107,15 @@ impl Boots {
 }
 
 impl Boot {
-    fn line(&mut self, line: &Line<'_>) {
+    fn line(&mut self, line: &Line<'_>, meanings: &[Phrase]) {
         self.lines = self.lines.saturating_add(1);
         let text = line.text();
-        let meanings = openings::meanings(text);
         if !meanings.is_empty() {
             system::line(text, &mut self.system);
             if let Some(found) = trigger::of(text) {
                 self.ended(found);
             }
-            for meaning in &meanings {
+            for meaning in meanings {
                 if let Phrase::Event(index) = meaning {
                     self.events.note(*index, line);
                     break;
@@ -123,7 +125,7 @@ impl Boot {
         if !meanings.is_empty() || self.assembler.is_busy() {
             self.memory.line(text);
         }
-        self.assembler.line(line, &meanings);
+        self.assembler.line(line, meanings);
     }
 
     /// A panic on an operator's request is still that request.

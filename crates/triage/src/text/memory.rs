@@ -1,6 +1,6 @@
 //! `Mem-Info:` and what the OOM killer lists around it.
 
-use crate::case::{MemoryFacts, MemoryRequest, TaskMemory, ZoneFacts};
+use crate::case::{CacheFacts, MemoryFacts, MemoryRequest, TaskMemory, ZoneFacts};
 
 use super::scan::{after, decimal, number_after, word};
 
@@ -9,6 +9,7 @@ const PAGE: u64 = 4096;
 const MOST_ZONES: usize = 512;
 const MOST_TASKS: usize = 4096;
 const MOST_KILLED: usize = 256;
+const MOST_CACHES: usize = 1024;
 
 /// What the reports of a log tell of memory: the numbers of the last, the request of the first, everybody who was killed.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct MemoryReports {
     pub(super) facts: MemoryFacts,
     /// Rows of tasks follow; the columns of their heading.
     columns: Vec<&'static str>,
+    /// Rows of slab caches follow.
+    caches: bool,
 }
 
 /// Whether a line is of such a report: its numbers are facts, and need not stand in its words.
@@ -49,10 +52,14 @@ pub(super) fn is_row(text: &str) -> bool {
         "Free swap",
         "Total swap",
         "Swap cache stats",
+        "Unreclaimable slab info:",
+        "Name  ",
     ]
     .iter()
     .any(|mark| text.starts_with(mark));
     starts
+        || cache(text).is_some()
+        || is_counter(text)
         || [
             " pages RAM",
             " pages HighMem",
@@ -70,6 +77,17 @@ pub(super) fn is_row(text: &str) -> bool {
 impl MemoryReports {
     /// Takes a line. Lines of other things tell nothing.
     pub(super) fn line(&mut self, text: &str) {
+        if self.caches {
+            self.caches = text.starts_with("Name ") || self.cache(text);
+            if self.caches {
+                return;
+            }
+        }
+        if text.starts_with("Unreclaimable slab info:") {
+            self.facts.caches.clear();
+            self.caches = true;
+            return;
+        }
         if text.contains("invoked oom-killer") || text.contains("page allocation failure") {
             return self.request(text);
         }
@@ -111,6 +129,15 @@ impl MemoryReports {
             gfp,
             ..MemoryRequest::default()
         });
+    }
+
+    /// `kmalloc-64    448984KB     448988KB`: what is used, and what its slabs take.
+    fn cache(&mut self, text: &str) -> bool {
+        let Some((name, bytes)) = cache(text) else { return false };
+        if self.facts.caches.len() < MOST_CACHES {
+            self.facts.caches.push(CacheFacts { name: name.to_owned(), bytes, ..CacheFacts::default() });
+        }
+        true
     }
 
     fn constraint(&mut self, text: &str) {
@@ -261,6 +288,23 @@ impl MemoryReports {
             facts.slab = sum(facts.slab_reclaimable, facts.slab_unreclaimable);
         }
     }
+}
+
+fn cache(text: &str) -> Option<(&str, u64)> {
+    let mut columns = text.split_whitespace();
+    let (name, used, total) = (columns.next()?, columns.next()?, columns.next()?);
+    let kilobytes = |text: &str| text.strip_suffix("KB")?.parse::<u64>().ok();
+    kilobytes(used)?;
+    let total = kilobytes(total)?.saturating_mul(1024);
+    columns.next().is_none().then_some((name, total))
+}
+
+/// A counter of a cgroup: `anon 8192`, `pgfault 123`.
+fn is_counter(text: &str) -> bool {
+    let mut columns = text.split_whitespace();
+    let name =
+        columns.next().is_some_and(|name| name.starts_with(|letter: char| letter.is_ascii_lowercase()));
+    name && columns.next().is_some_and(|count| count.parse::<u64>().is_ok()) && columns.next().is_none()
 }
 
 fn sum(known: Option<u64>, more: Option<u64>) -> Option<u64> {

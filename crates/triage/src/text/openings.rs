@@ -33,6 +33,8 @@ pub(super) enum Phrase {
     Opening(&'static Opening),
     /// An event, by its index in [`EVENTS`].
     Event(usize),
+    /// A line of a session of crash.
+    Session,
     /// What only says that a line must be looked at.
     Other,
 }
@@ -53,7 +55,11 @@ static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
         texts.push(event.phrase);
         meanings.push(Phrase::Event(index));
     }
-    for phrase in SESSION_PHRASES.iter().chain(SYSTEM_PHRASES).chain(TRIGGER_PHRASES) {
+    for phrase in SESSION_PHRASES {
+        texts.push(phrase);
+        meanings.push(Phrase::Session);
+    }
+    for phrase in SYSTEM_PHRASES.iter().chain(TRIGGER_PHRASES) {
         texts.push(phrase);
         meanings.push(Phrase::Other);
     }

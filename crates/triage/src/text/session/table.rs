@@ -144,9 +144,9 @@ impl Tables {
         if caches.len() < MOST_CACHES && caches.iter().all(|cache| cache.name != name) {
             caches.push(CacheFacts {
                 name: name.to_owned(),
-                object_size: *object_size,
-                allocated: *allocated,
-                total: *total,
+                object_size: Some(*object_size),
+                allocated: Some(*allocated),
+                total: Some(*total),
                 bytes,
             });
         }

@@ -207,10 +207,8 @@ impl Builder {
             );
             return if framed && self.has_trace() { Fed::End } else { Fed::Taken };
         }
+        // Serial consoles and mail put blank lines anywhere: they end nothing.
         if text.is_empty() {
-            if self.part == Part::Trace && !self.trace.frames.is_empty() {
-                self.part = Part::Tail;
-            }
             return Fed::Taken;
         }
         self.unknown(text)
