@@ -18,6 +18,7 @@ use std::path::Path;
 
 use kdive_triage::case::CaseGap;
 use kdive_triage::known::KnownIssues;
+use kdive_triage::text::Reader;
 use kdive_triage::{Report, analyze, image};
 
 use crate::args::{Args, Opt, UsageError};
@@ -84,12 +85,20 @@ pub fn of_text(
 ) -> Result<(), CommandError> {
     let args = Args::parse(ANALYZE.name(), ANALYZE.options, words)?;
     let target = Target::of(&args)?;
-    let mut text = Vec::new();
-    input
-        .read_to_end(&mut text)
-        .map_err(|error| CommandError::not_found(format!("reading the text failed: {error}")))?;
+    let mut reader = Reader::new();
+    loop {
+        let chunk = input
+            .fill_buf()
+            .map_err(|error| CommandError::not_found(format!("reading the text failed: {error}")))?;
+        let count = chunk.len();
+        if count == 0 {
+            break;
+        }
+        reader.push(chunk);
+        input.consume(count);
+    }
     let (known, gaps) = known_issues(&args, files)?;
-    let mut report = analyze(&kdive_triage::Case::default(), &known);
+    let mut report = analyze(&reader.finish(), &known);
     report.gaps.extend(gaps);
     target.write(&report, files, out)
 }

@@ -112,5 +112,42 @@ pub fn run(case: &Case<'_>) -> Vec<Finding> {
     for detector in DETECTORS {
         (detector.run)(case, &mut findings);
     }
+    for finding in &mut findings {
+        finding.claim = sentence(&finding.claim);
+        for evidence in finding.supports.iter_mut().chain(&mut finding.against) {
+            evidence.text = sentence(&evidence.text);
+        }
+    }
     findings
+}
+
+/// A claim as a sentence: with a capital, unless it begins with a name, and with a full stop.
+fn sentence(text: &str) -> String {
+    let word = text.split(' ').next().unwrap_or_default();
+    let behind = text.get(word.len()..).unwrap_or_default();
+    let is_name = word.is_empty()
+        || !word.chars().all(|letter| letter.is_ascii_lowercase())
+        || behind.starts_with(" (");
+    let mut letters = text.chars();
+    let mut sentence = match letters.next() {
+        Some(first) if !is_name => format!("{}{}", first.to_ascii_uppercase(), letters.as_str()),
+        _ => text.to_owned(),
+    };
+    if !sentence.ends_with(['.', '!', '?', ':']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_sentences() {
+        assert_eq!(sentence("one bit differs"), "One bit differs.");
+        assert_eq!(sentence("The log says so."), "The log says so.");
+        assert_eq!(sentence("abba_one (PID 3) waits"), "abba_one (PID 3) waits.");
+        assert_eq!(sentence("insmod (PID 3) waits"), "insmod (PID 3) waits.");
+    }
 }

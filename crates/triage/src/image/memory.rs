@@ -111,8 +111,8 @@ pub(crate) fn processes(kernel: &Kernel) -> Vec<(String, u64)> {
     found
 }
 
-/// How memory stood, by the counters of the kernel.
-pub(super) fn facts(kernel: &Kernel) -> MemoryFacts {
+/// How memory stood, by the counters of the kernel; what those do not tell, as the log told it.
+pub(super) fn facts(kernel: &Kernel, told: MemoryFacts) -> MemoryFacts {
     let info = MemInfo::find(kernel);
     let bytes = |pages: Field<u64>| pages.ok().map(|pages| pages.saturating_mul(PAGE_SIZE));
     let swap = bytes(info.swap_total).zip(bytes(info.swap_free));
@@ -124,7 +124,7 @@ pub(super) fn facts(kernel: &Kernel) -> MemoryFacts {
         slab: bytes(info.slab),
         shmem,
         swap,
-        ..MemoryFacts::default()
+        ..told
     }
 }
 

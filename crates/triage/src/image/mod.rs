@@ -16,8 +16,9 @@ mod wait_graph;
 use kdive_linux::log;
 use kdive_target::Kernel;
 
-use crate::case::Case;
+use crate::case::{Case, Trigger, TriggerKind};
 use crate::report::Report;
+use crate::text;
 
 pub use crashed::trace_frame;
 pub use memory::picture;
@@ -33,12 +34,17 @@ pub fn read(kernel: &Kernel) -> Case<'_> {
     case.modules = modules::read(kernel, std::mem::take(&mut case.modules));
     let crashed = crashed::read(kernel);
     let from_memory = trigger::read(kernel, crashed.as_ref(), &case);
-    case.trigger = from_memory.or(case.trigger);
+    // That `panic()` was called the log tells with its reason.
+    let is_vague = |trigger: &Trigger| trigger.kind == TriggerKind::Panic;
+    case.trigger = match (from_memory, case.trigger.take()) {
+        (Some(found), Some(told)) if is_vague(&found) => Some(told),
+        (found, told) => found.or(told),
+    };
     if let Some(splat) = crashed.as_ref().and_then(|crashed| trap::splat(kernel, crashed)) {
         trap::add(&mut case.splats, splat);
     }
     case.crashed = crashed.or(case.crashed);
-    case.memory = memory::facts(kernel);
+    case.memory = memory::facts(kernel, std::mem::take(&mut case.memory));
     gaps::read(kernel, &mut case.gaps);
     case.image = Some(kernel);
     case
@@ -47,7 +53,7 @@ pub fn read(kernel: &Kernel) -> Case<'_> {
 /// What the log tells.
 fn of_log(kernel: &Kernel) -> Case<'static> {
     match log::records(kernel) {
-        Ok(_records) => Case::default(),
+        Ok(records) => text::read_records(&records.flatten().collect::<Vec<_>>()),
         Err(lacks) => {
             let mut case = Case::default();
             case.gaps.push(gaps::no_log(&lacks));

@@ -58,11 +58,11 @@ fn by_context(kernel: &Kernel, crashed: &Crashed, functions: &[&str]) -> Option<
     let has = |name: &str| functions.contains(&name);
     let died = ["oops_end", "die", "__die", "die_addr", "page_fault_oops", "__die_body", "exc_double_fault"];
     if functions.iter().any(|name| died.contains(name)) {
-        let in_interrupt =
-            crashed.frames.iter().any(|frame| frame.stack == Some(StackKind::Irq)) || has("exc_double_fault");
+        let in_interrupt = crashed.frames.iter().any(|frame| frame.stack == Some(StackKind::Irq));
         return Some(match (crashed.pid, switch(kernel, "panic_on_oops")) {
             (Some(0), _) => (TriggerKind::FatalOops, "an oops in the idle task".into()),
             (Some(1), _) => (TriggerKind::FatalOops, "an oops in init".into()),
+            _ if has("exc_double_fault") => (TriggerKind::FatalOops, "a double fault".into()),
             _ if in_interrupt => (TriggerKind::FatalOops, "an oops in interrupt context".into()),
             (_, Some(1..)) => (TriggerKind::PanicOnOops, "panic_on_oops is set".into()),
             _ => (TriggerKind::FatalOops, "an oops".into()),

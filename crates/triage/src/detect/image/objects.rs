@@ -134,7 +134,7 @@ fn freed(case: &Case<'_>, findings: &mut Vec<Finding>) {
         detector: FREED.name,
         class: Class::UseAfterFree,
         title: format!("use-after-free in {function}"),
-        claim: format!("{function} used an object of the cache {} after it was freed", object.name),
+        claim: format!("an object of the cache {} was used after it was freed, in {function}", object.name),
         score: if word.is_some() { 88 } else { 20 },
         supports,
         against: match word {
