@@ -23,7 +23,7 @@ use kdive_dump::{Hints, Input, InputFile, RunState, open};
 use support::lkcd::{Lkcd, Packing};
 use support::sadump::{self, Sadump};
 use support::vmware::Vmware;
-use support::{Kdump, PAGE, Stored};
+use support::{Kdump, PAGE, Stored, lime, s390, xen};
 
 type Pages = BTreeMap<u64, Vec<u8>>;
 
@@ -40,6 +40,11 @@ static WRITERS: &[Writer] = &[
     ("lkcd5-rle", |pages| lkcd(pages, 5, Packing::Rle)),
     ("lkcd3-rle", |pages| lkcd(pages, 3, Packing::Rle)),
     ("lkcd2-raw", |pages| lkcd(pages, 2, Packing::None)),
+    ("s390", |pages| vec![s390::build(&flat(pages))]),
+    ("xen", |pages| vec![xen::build(&listed(pages), false)]),
+    ("xen-pv", |pages| vec![xen::build(&listed(pages), true)]),
+    ("lime", |pages| vec![lime::lime(pages.clone())]),
+    ("avml", |pages| vec![lime::avml(pages.clone())]),
     ("sadump", |pages| Sadump::of_pages(sadump::Kind::Single, pages.clone()).build()),
     ("sadump-disks", |pages| Sadump::of_pages(sadump::Kind::Disks(3), pages.clone()).build()),
     ("sadump-media", |pages| Sadump::of_pages(sadump::Kind::Media, pages.clone()).build()),
@@ -89,6 +94,16 @@ fn read(dump: &str) -> Pages {
     // What QEMU adds above RAM: the firmware below 4 GiB.
     pages.retain(|pfn, _| *pfn < 0xf_0000);
     pages
+}
+
+fn listed(pages: &Pages) -> Vec<(u64, Vec<u8>)> {
+    pages.clone().into_iter().collect()
+}
+
+/// Memory from address 0 on, holes as zeros.
+fn flat(pages: &Pages) -> Vec<u8> {
+    let last = pages.keys().next_back().unwrap() + 1;
+    (0..last).flat_map(|pfn| pages.get(&pfn).cloned().unwrap_or_else(|| vec![0; PAGE])).collect()
 }
 
 fn zlib(bytes: &[u8]) -> Stored {

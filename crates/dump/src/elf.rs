@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use kdive_base::bytes::until_nul;
 use kdive_base::{ByteReader, Endian, Missing, PhysAddr, ReadAt, VirtAddr};
 
 use crate::extents::{Extent, Extents};
@@ -40,6 +41,8 @@ pub(crate) struct ElfHeader {
     program_headers: u64,
     section_headers: u64,
     program_header_count: u32,
+    section_count: u16,
+    names_section: u16,
 }
 
 /// A program header.
@@ -51,6 +54,14 @@ pub(crate) struct ProgramHeader {
     pub(crate) phys: u64,
     pub(crate) file_bytes: u64,
     pub(crate) memory_bytes: u64,
+}
+
+/// A section: its name, and where it is in the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Section {
+    pub(crate) name: Vec<u8>,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
 }
 
 impl ElfHeader {
@@ -75,6 +86,7 @@ impl ElfHeader {
             (word(&mut reader, is_64)?, word(&mut reader, is_64)?, word(&mut reader, is_64)?);
         let (flags, _header_bytes, _entry_bytes) = (reader.u32()?, reader.u16()?, reader.u16()?);
         let program_header_count = u32::from(reader.u16()?);
+        let (_section_bytes, section_count, names_section) = (reader.u16()?, reader.u16()?, reader.u16()?);
         Some(Self {
             endian,
             is_64,
@@ -84,6 +96,8 @@ impl ElfHeader {
             program_headers,
             section_headers,
             program_header_count,
+            section_count,
+            names_section,
         })
     }
 
@@ -112,6 +126,30 @@ impl ElfHeader {
         (u64::from(count), headers)
     }
 
+    /// The sections that have a name, as far as the file holds their headers.
+    pub(crate) fn sections(&self, file: &dyn ReadAt) -> Vec<Section> {
+        const LONGEST_NAME: usize = 64;
+        let mut window = Window::new(file, 4096);
+        let bytes = if self.is_64 { 64 } else { 40 };
+        let mut header = |number: u16| {
+            let at = u64::from(number).checked_mul(bytes)?.checked_add(self.section_headers)?;
+            let mut reader =
+                ByteReader::new(window.exact(at, usize::try_from(bytes).ok()?).ok()?, self.endian);
+            let (name, _kind) = (reader.u32()?, reader.u32()?);
+            let (_flags, _address) = (word(&mut reader, self.is_64)?, word(&mut reader, self.is_64)?);
+            Some((name, word(&mut reader, self.is_64)?, word(&mut reader, self.is_64)?))
+        };
+        let headers: Vec<_> = (0..self.section_count).map_while(&mut header).collect();
+        let Some((_, names, _)) = headers.get(usize::from(self.names_section)).copied() else {
+            return Vec::new();
+        };
+        let section = |(name, offset, bytes): (u32, u64, u64)| {
+            let name = window.get(names.checked_add(name.into())?, LONGEST_NAME).ok()?;
+            Some(Section { name: until_nul(name).to_vec(), offset, bytes })
+        };
+        headers.into_iter().filter_map(section).collect()
+    }
+
     /// `sh_info` of section 0.
     fn extended_count(&self, window: &mut Window<'_>) -> Option<u32> {
         let at = if self.is_64 { 44 } else { 28 };
@@ -120,7 +158,7 @@ impl ElfHeader {
     }
 
     /// The name of `e_machine`, for the machines that Linux dumps come from.
-    fn machine_name(&self) -> String {
+    pub(crate) fn machine_name(&self) -> String {
         let name = match self.machine {
             3 => "i386",
             20 => "ppc",

@@ -8,16 +8,19 @@ use kdive_base::ReadAt;
 use crate::open::Opened;
 use crate::window::read_up_to;
 use crate::{
-    Hints, OpenError, avml, elf, flattened, kdump, libvirt, lime, lkcd, lost, sadump, savevm, vmware,
+    Hints, OpenError, avml, elf, flattened, kdump, libvirt, lime, lkcd, lost, s390, sadump, savevm, vmware,
+    xen,
 };
 
 /// Formats that [`crate::open()`] reads, in the order in which they are tried.
 pub(crate) static FORMATS: &[Format] = &[
+    xen::FORMAT,
     elf::FORMAT,
     kdump::FORMAT,
     lkcd::FORMAT,
     lime::FORMAT,
     avml::FORMAT,
+    s390::FORMAT,
     sadump::FORMAT,
     savevm::FORMAT,
     vmware::FORMAT,

@@ -36,12 +36,14 @@ mod open;
 mod packed;
 mod probe;
 mod raw;
+mod s390;
 mod sadump;
 mod savevm;
 mod scan;
 mod vmware;
 mod window;
 pub mod write;
+mod xen;
 
 pub use error::OpenError;
 pub use facts::{Facts, PartFacts, UtsName};

@@ -153,7 +153,6 @@ type Magic = (usize, &'static [u8], Kind);
 /// Signatures of what is not read, from the formats' own documentation.
 static MAGICS: &[Magic] = &[
     (0, b"\xcd\x23\x8f\x61\x73\x01\x19\xa8", Kind::UnreadDump("LKCD live")),
-    (0, b"\xa8\x19\x01\x73\x61\x8f\x23\xfd", Kind::UnreadDump("s390 stand-alone")),
     (0, b"\xdd\xcc\x8b\x9a", Kind::UnreadDump("Mission Critical Linux")),
     (0, b"QEVM", Kind::UnreadDump("QEMU savevm of an old version")),
     (0, b"LinuxGuestRecord", Kind::UnreadDump("Xen save")),

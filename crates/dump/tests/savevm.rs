@@ -244,6 +244,18 @@ fn a_clear_bit_means_nothing_before_the_end() {
     assert_eq!(read_page(&*cut.memory, 4), Err(Why::BeyondFileEnd));
 }
 
+/// Found by wrong bits: a few bytes claimed petabytes that are there.
+#[test]
+fn a_block_of_mapped_ram_is_no_bigger_than_the_file() {
+    let mut bytes = mapped(0).build();
+    let at = bytes.windows(6).position(|window| window == b"pc.ram").unwrap() + 6;
+    bytes[at] = 0x7f;
+    let opened = open_bytes(&bytes).unwrap();
+    let present = opened.memory.next_run(PhysAddr(0)).unwrap();
+    assert!(present.bytes < bytes.len() as u64, "{present:?}");
+    assert_eq!(read_page(&*opened.memory, 3).unwrap(), page(3));
+}
+
 #[test]
 fn memory_that_went_elsewhere_is_named() {
     let mut stream = mapped(0);

@@ -9,11 +9,11 @@
 
 mod support;
 
-use std::io::Write;
 use std::sync::Arc;
 
 use kdive_base::{Cancel, PhysAddr, Why};
 use kdive_dump::{Form, Hints, Input, InputFile, Kind, OpenError, RunState, find_vmcoreinfo, open, probe};
+use support::lime::{avml_range, header as lime_header};
 use support::{Kdump, PAGE, Stored, flatten, input, open_bytes, page, read_page, runs};
 
 fn sample() -> Kdump {
@@ -76,15 +76,6 @@ fn a_hole_in_a_flattened_file_is_zeros_if_the_file_is_complete() {
     assert_eq!(read_page(&*cut.memory, 17).unwrap(), page(17));
 }
 
-fn lime_header(magic: &[u8; 4], version: u32, start: u64, bytes: u64) -> Vec<u8> {
-    let mut header = magic.to_vec();
-    header.extend_from_slice(&version.to_le_bytes());
-    header.extend_from_slice(&start.to_le_bytes());
-    header.extend_from_slice(&(start + bytes - 1).to_le_bytes());
-    header.extend_from_slice(&[0; 8]);
-    header
-}
-
 #[test]
 fn lime_ranges_are_found_behind_their_headers() {
     let mut file = lime_header(b"EMiL", 1, 0x1000, 2 * PAGE as u64);
@@ -101,16 +92,6 @@ fn lime_ranges_are_found_behind_their_headers() {
     let cut = open_bytes(&file[..file.len() - 96]).unwrap();
     assert_eq!(read_page(&*cut.memory, 256), Err(Why::BeyondFileEnd));
     assert!(cut.facts.warnings[0].contains("truncated"), "{:?}", cut.facts.warnings);
-}
-
-fn avml_range(start: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut file = lime_header(b"AVML", 2, start, bytes.len() as u64);
-    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
-    encoder.write_all(bytes).unwrap();
-    let frames = encoder.into_inner().unwrap();
-    file.extend_from_slice(&frames);
-    file.extend_from_slice(&(frames.len() as u64).to_le_bytes());
-    file
 }
 
 #[test]

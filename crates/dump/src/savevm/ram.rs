@@ -265,7 +265,9 @@ impl Scan {
             .ok_or_else(|| stream.odd(8, "mapped-ram whose pages come before their bitmap"))?;
         let place = Place::Mapped { bitmap: stream.at, pages };
         let block = self.blocks.len().saturating_sub(1);
-        self.runs.push(PageRun { block, first: 0, count: bytes / PAGE_BYTES, place });
+        // A size that lies must not stand for pages that no file has.
+        let held = bytes.min(stream.file_len().saturating_sub(pages));
+        self.runs.push(PageRun { block, first: 0, count: held / PAGE_BYTES, place });
         let end = pages.saturating_add(bytes);
         stream.skip(end.saturating_sub(stream.at))
     }

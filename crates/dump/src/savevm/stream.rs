@@ -47,6 +47,11 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
+    /// Length of the file.
+    pub(super) fn file_len(&self) -> u64 {
+        self.window.file_len()
+    }
+
     /// The next byte, which stays the next.
     pub(super) fn peek(&mut self) -> Result<u8, Stop> {
         let at = self.at;

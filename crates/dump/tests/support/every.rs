@@ -6,7 +6,7 @@ use super::lkcd::{Lkcd, Packing};
 use super::sadump::{self, Sadump};
 use super::savevm::Savevm;
 use super::vmware::Vmware;
-use super::{Kdump, Layout, PAGE, Stored, flatten, page};
+use super::{Kdump, Layout, PAGE, Stored, flatten, lime, page, s390, xen};
 
 fn pages() -> impl Iterator<Item = (u64, Vec<u8>)> {
     (0..4).map(|pfn| (pfn, page(pfn)))
@@ -43,26 +43,6 @@ fn elf() -> Vec<u8> {
     file.bytes
 }
 
-fn lime() -> Vec<u8> {
-    let mut file = b"EMiL\x01\0\0\0".to_vec();
-    file.extend_from_slice(&0_u64.to_le_bytes());
-    file.extend_from_slice(&(4 * PAGE as u64 - 1).to_le_bytes());
-    file.extend_from_slice(&[0; 8]);
-    (0..4).for_each(|pfn| file.extend(page(pfn)));
-    file
-}
-
-fn avml() -> Vec<u8> {
-    let mut file = lime()[..32].to_vec();
-    file[..8].copy_from_slice(b"AVML\x02\0\0\0");
-    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
-    (0..4).for_each(|pfn| encoder.write_all(&page(pfn)).unwrap());
-    let frames = encoder.into_inner().unwrap();
-    file.extend_from_slice(&frames);
-    file.extend_from_slice(&(frames.len() as u64).to_le_bytes());
-    file
-}
-
 /// Four pages, 0 to 3, in each format of one file.
 pub fn every_format() -> Vec<(&'static str, Vec<u8>)> {
     vec![
@@ -70,13 +50,16 @@ pub fn every_format() -> Vec<(&'static str, Vec<u8>)> {
         ("flattened kdump", flatten(&kdump(), &[4096, 333], |_| ())),
         ("ELF", elf()),
         ("flattened ELF", flatten(&elf(), &[1000], |_| ())),
-        ("LiME", lime()),
-        ("AVML", avml()),
+        ("LiME", lime::lime(pages())),
+        ("AVML", lime::avml(pages())),
         ("diskdump", Kdump { signature: b"DISKDUMP", one_bitmap: true, ..sample() }.build()),
         ("LKCD", lkcd(Packing::Gzip).build()),
         ("LKCD, run-length", lkcd(Packing::Rle).build()),
         ("savevm, mapped-ram", mapped()),
         ("VMware", Vmware { is_inside: true, ..Vmware::of_pages(pages()) }.build()),
+        ("s390", s390::build(&pages().flat_map(|(_, bytes)| bytes).collect::<Vec<_>>())),
+        ("Xen", xen::build(&pages().collect::<Vec<_>>(), false)),
+        ("Xen, paravirtual", xen::build(&pages().collect::<Vec<_>>(), true)),
         ("sadump", Sadump::of_pages(sadump::Kind::Single, pages()).build().swap_remove(0)),
         ("sadump, medium", Sadump::of_pages(sadump::Kind::Media, pages()).build().swap_remove(0)),
         ("savevm", Savevm::of_pages(pages()).build()),

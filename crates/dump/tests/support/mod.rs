@@ -2,10 +2,13 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses a part of this")]
 
 pub mod every;
+pub mod lime;
 pub mod lkcd;
+pub mod s390;
 pub mod sadump;
 pub mod savevm;
 pub mod vmware;
+pub mod xen;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
