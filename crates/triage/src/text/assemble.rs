@@ -110,19 +110,21 @@ impl Boot {
     fn line(&mut self, line: &Line<'_>, meanings: &[Phrase]) {
         self.lines = self.lines.saturating_add(1);
         let text = line.text();
-        if !meanings.is_empty() {
+        let opens = openings::may_open(meanings);
+        if opens || meanings.iter().any(|meaning| matches!(meaning, Phrase::Other)) {
             system::line(text, &mut self.system);
             if let Some(found) = trigger::of(text) {
                 self.ended(found);
             }
-            for meaning in meanings {
-                if let Phrase::Event(index) = meaning {
-                    self.events.note(*index, line);
-                    break;
-                }
-            }
         }
-        if !meanings.is_empty() || self.assembler.is_busy() {
+        let event = meanings.iter().find_map(|meaning| match meaning {
+            Phrase::Event(index) => Some(*index),
+            _ => None,
+        });
+        if let Some(index) = event {
+            self.events.note(index, line);
+        }
+        if opens || self.assembler.is_busy() {
             self.memory.line(text);
         }
         self.assembler.line(line, meanings);

@@ -135,10 +135,19 @@ impl Reader {
             }
             let end = line_end(block);
             let (line, rest) = block.split_at_checked(end).unwrap_or((block, &[]));
-            self.boots.line(&Line::new(line));
             block = rest;
+            if self.boots.is_busy() || may_matter(line) {
+                self.boots.line(&Line::new(line));
+            }
         }
     }
+}
+
+/// Whether a line that nothing waits for has a phrase, or could have one once it is cleaned: bytes that are no text at all
+/// have none behind their damage.
+fn may_matter(line: &[u8]) -> bool {
+    let damaged = || !line.is_ascii() || memchr::memchr2(0x1b, b'#', line).is_some();
+    openings::next_in(line).is_some() || damaged() && std::str::from_utf8(line).is_ok()
 }
 
 /// Where the next line begins: behind a line feed, carriage returns, zeroes, or where it is longer than a line can be.

@@ -86,6 +86,11 @@ pub(super) fn meanings(text: &str) -> Vec<Phrase> {
     found.into_iter().filter_map(|index| PHRASES.meanings.get(index).copied()).collect()
 }
 
+/// Whether a line may begin a complaint.
+pub(super) fn may_open(meanings: &[Phrase]) -> bool {
+    meanings.iter().any(|meaning| matches!(meaning, Phrase::Opening(_)))
+}
+
 /// The complaint that a line begins, if it begins one.
 pub(super) fn of(text: &str, meanings: &[Phrase]) -> Option<Splat> {
     meanings.iter().find_map(|meaning| {
