@@ -162,7 +162,7 @@ impl<'c> Facts<'c> {
         }
         if let Some(ip) = &pattern.ip {
             let function = site.ip().and_then(|place| place.function.as_deref());
-            found.add(25, function.is_some_and(|it| is_function(ip, it)), || {
+            found.add(30, function.is_some_and(|it| is_function(ip, it)), || {
                 format!("it failed in {}", function.unwrap_or_default())
             })?;
         }

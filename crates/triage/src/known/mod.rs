@@ -7,6 +7,7 @@
 //!
 //! Files are given as text: hosts read directories. `known-issues/README.md` describes the form.
 
+mod check;
 mod issue;
 mod matching;
 mod release;
@@ -15,6 +16,7 @@ use crate::case::Case;
 use crate::finding::Finding;
 use crate::report::KnownIssueMatch;
 
+pub use check::Checked;
 pub use issue::{IssueError, KnownIssue, Pattern, Versions};
 pub use release::{Family, Release, compare};
 
