@@ -8,7 +8,7 @@
 //! - Memory is bounded, whatever the size of the machine: a plan forgets what does not fit and asks again.
 //! - Pages are read and compressed on all threads of the pool that the caller runs in, and written in order.
 //! - At every moment the output is a dump that says it is incomplete, and opens: the header says so until all else is
-//!   written. A full disk, a closed pipe and a killed process leave that.
+//!   written, a stream by its end mark. A full disk, a closed pipe and a killed process leave that.
 
 mod elf;
 mod frames;

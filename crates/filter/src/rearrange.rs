@@ -38,11 +38,59 @@ const SIGNATURE: &[u8; 16] = b"makedumpfile\0\0\0\0";
 const HEADER: usize = 4096;
 const PIECE: usize = 1 << 20;
 
-/// Writes the file that a flattened stream stands for. Returns its bytes.
+/// Writes the file that a flattened stream stands for. Returns its bytes. Of a stream that ends early, the file says that it
+/// is incomplete.
 ///
 /// # Errors
 /// See [`RearrangeError`].
 pub fn rearrange(input: &mut dyn Read, out: &mut dyn Sink, cancel: &Cancel) -> Result<u64, RearrangeError> {
+    let mut head = Head::default();
+    let done = copy(input, out, &mut head, cancel);
+    if done.is_err()
+        && let Some((at, word)) = head.incomplete()
+    {
+        // If it cannot be said, there was worse.
+        let _ = out.write_at(at, &word.to_le_bytes());
+        let _ = out.finish();
+    }
+    done
+}
+
+/// The first bytes of the file, as far as they came.
+#[derive(Default)]
+struct Head(Vec<u8>);
+
+impl Head {
+    const BYTES: usize = 512;
+
+    fn see(&mut self, offset: u64, bytes: &[u8]) {
+        let Some(at) = usize::try_from(offset).ok().filter(|at| *at < Self::BYTES) else { return };
+        let end = at.saturating_add(bytes.len()).min(Self::BYTES);
+        if self.0.len() < end {
+            self.0.resize(end, 0);
+        }
+        let into = self.0.get_mut(at..end).unwrap_or_default();
+        into.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    }
+
+    /// Where the header says that a dump is incomplete, and the word that does: in `status` of a 64-bit kdump-compressed
+    /// file (flag 8), in `e_flags` of a 64-bit ELF core (flag 1), both little-endian.
+    fn incomplete(&self) -> Option<(u64, u32)> {
+        let (at, flag) = match () {
+            () if self.0.starts_with(b"KDUMP   ") => (424, 8),
+            () if self.0.starts_with(b"\x7fELF\x02\x01") => (48, 1),
+            () => return None,
+        };
+        Some((at as u64, Endian::Little.u32(&self.0, at)? | flag))
+    }
+}
+
+fn copy(
+    input: &mut dyn Read,
+    out: &mut dyn Sink,
+    head: &mut Head,
+    cancel: &Cancel,
+) -> Result<u64, RearrangeError> {
     let mut header = vec![0; HEADER];
     let got = fill(input, &mut header).map_err(RearrangeError::Read)?;
     if got < HEADER || !header.starts_with(SIGNATURE) || Endian::Big.u64(&header, 16) != Some(1) {
@@ -69,7 +117,9 @@ pub fn rearrange(input: &mut dyn Read, out: &mut dyn Sink, cancel: &Cancel) -> R
             let wanted = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
             let piece = buffer.get_mut(..wanted).unwrap_or_default();
             let got = fill(input, piece).map_err(RearrangeError::Read)?;
-            out.write_at(at, piece.get(..got).unwrap_or_default()).map_err(WriteError::from)?;
+            let piece = piece.get(..got).unwrap_or_default();
+            head.see(at, piece);
+            out.write_at(at, piece).map_err(WriteError::from)?;
             bytes = bytes.saturating_add(got as u64);
             if got < wanted {
                 return Err(RearrangeError::Cut { bytes });
@@ -127,8 +177,26 @@ mod tests {
             prop_assert_eq!(done.unwrap(), records.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>());
             prop_assert_eq!(file, plain);
             let (done, _) = run(&stream[..cut.min(stream.len() - 1)]);
+            // A cut stream of anything else than a dump has no place to say so.
             let early = matches!(done, Err(RearrangeError::NotFlattened | RearrangeError::Cut { .. }));
             prop_assert!(early);
+        }
+    }
+    #[test]
+    fn a_dump_that_was_cut_says_so() {
+        for (header, at, flag) in [(&b"KDUMP   "[..], 424, 8_u8), (b"\x7fELF\x02\x01", 48, 1)] {
+            let mut stream = Vec::new();
+            let mut head = header.to_vec();
+            head.resize(4096, 0);
+            head[at] = 0x20;
+            let mut flattened = FlattenedSink::new(&mut stream).unwrap();
+            flattened.write_at(0, &head).unwrap();
+            flattened.write_at(8192, &[1; 100]).unwrap();
+            let mut file = Vec::new();
+            let mut sink = PlainSink::new(Cursor::new(&mut file));
+            let done = rearrange(&mut &*stream, &mut sink, &Cancel::default());
+            assert!(matches!(done, Err(RearrangeError::Cut { bytes: 4196 })));
+            assert_eq!((file[at], file.len()), (0x20 | flag, 8292));
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum DumpVerb {
     Convert(OutputArgs),
     /// Write a dump as several files that hold as many pages each
     ///
-    /// kdive and crash take the files together, in any order.
+    /// kdive takes the files together, in any order; `join` makes one of them.
     Split(SplitArgs),
     /// Write one file from the files of a split dump
     Join(OutputArgs),

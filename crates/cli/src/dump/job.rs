@@ -22,6 +22,7 @@ use crate::report::{Status, note};
 /// An opened dump, to be worked on.
 pub(super) struct Job {
     pub(super) notes: Vec<String>,
+    inputs: Vec<PathBuf>,
     pub(super) dump: kdive_dump::Opened,
     kernel: Option<Arc<Kernel>>,
     pub(super) cancel: Cancel,
@@ -70,7 +71,7 @@ impl Job {
         }
         let bar = Bar::default();
         bar.begin();
-        Ok(Self { notes, dump, kernel, cancel, bar })
+        Ok(Self { notes, inputs: args.files.clone(), dump, kernel, cancel, bar })
     }
 
     /// `kdive dump filter`.
@@ -126,7 +127,7 @@ impl Job {
         let mut report = self.report(level);
         let parts = plan.split(names.len());
         for (name, part) in names.iter().zip(parts) {
-            let mut target = Target::open(name, form.overwrite)?;
+            let mut target = self.file(name, form.overwrite)?;
             let notes = &self.dump.notes;
             let write = |sink: &mut dyn kdive_dump::write::Sink| {
                 output.write(&plan, notes, Some(part), sink, &control)
@@ -240,7 +241,12 @@ impl Job {
         if args.dry_run {
             return Ok(Target::Nowhere);
         }
-        Ok(Target::open(last(&args.files), args.form.overwrite)?)
+        self.file(last(&args.files), args.form.overwrite)
+    }
+
+    /// A file to write.
+    pub(super) fn file(&self, path: &Path, overwrite: bool) -> Result<Target, JobError> {
+        Ok(Target::open(path, overwrite, &self.inputs)?)
     }
 
     fn output(&self, form: &FormArgs, level: DumpLevel) -> Output {

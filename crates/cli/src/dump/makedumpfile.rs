@@ -121,7 +121,7 @@ fn run(flags: &Flags) -> Result<(), Problem> {
 }
 
 fn target(flags: &Flags, out: &Path) -> Result<Target, Problem> {
-    Ok(if flags.dry_run { Target::Nowhere } else { Target::open(out, flags.force)? })
+    Ok(if flags.dry_run { Target::Nowhere } else { Target::open(out, flags.force, &flags.inputs)? })
 }
 
 fn form(flags: &Flags) -> FormArgs {
@@ -171,7 +171,7 @@ fn from_stdin(flags: &Flags, out: &Path) -> Result<(), Problem> {
 /// `--dump-dmesg`.
 fn dmesg(flags: &Flags, job: &Job, out: &Path) -> Result<(), Problem> {
     let kernel = job.kernel().ok_or_else(|| Problem::Other("there is no kernel in the dump".into()))?;
-    let mut target = Target::open(out, flags.force)?;
+    let mut target = Target::open(out, flags.force, &flags.inputs)?;
     let mut text = Vec::new();
     let mut cx = Cx::new(kernel.clone());
     kdive_commands::run(&mut cx, &["log".to_owned()], &mut TextSink::new(&mut text))

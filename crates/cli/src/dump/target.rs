@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use kdive_dump::write::{FlattenedSink, LimitedSink, PlainSink, Sink, VoidSink};
@@ -25,13 +26,15 @@ pub(super) enum NoTarget {
     Exists(PathBuf),
     #[error("{}: {source}", .path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error("{}: it is the dump that is read", .0.display())]
+    IsInput(PathBuf),
     #[error("a dump on a terminal helps nobody: give a file, or send standard output to one")]
     Terminal,
 }
 
 impl Target {
-    /// Opens a file to write, or standard output for `-`.
-    pub(super) fn open(path: &Path, overwrite: bool) -> Result<Self, NoTarget> {
+    /// Opens a file to write that is none of `inputs`, or standard output for `-`.
+    pub(super) fn open(path: &Path, overwrite: bool, inputs: &[PathBuf]) -> Result<Self, NoTarget> {
         let failed = |source| NoTarget::Io { path: path.to_owned(), source };
         if path == Path::new("-") {
             let stdout = io::stdout();
@@ -41,8 +44,13 @@ impl Target {
             // Rust's own standard output looks for line ends in what it is given.
             return Ok(Self::Stream(stdout.as_fd().try_clone_to_owned().map_err(failed)?.into()));
         }
+        let real = path.canonicalize().ok();
+        if real.is_some() && inputs.iter().any(|input| input.canonicalize().ok() == real) {
+            return Err(NoTarget::IsInput(path.to_owned()));
+        }
         let mut options = OpenOptions::new();
-        options.write(true);
+        // A dump is full of secrets.
+        options.write(true).mode(0o600);
         if overwrite {
             options.create(true).truncate(true)
         } else {

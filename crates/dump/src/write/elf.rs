@@ -1,7 +1,7 @@
 //! Writes ELF cores of 64-bit little-endian machines: notes, and a segment for each range of pages with the pages behind it
 //! that are left out.
 //!
-//! The header has makedumpfile's flag for an incomplete dump until all else is written.
+//! The header has makedumpfile's flag for an incomplete dump until all else is written, but in a stream.
 
 use std::ops::Range;
 
@@ -39,7 +39,8 @@ pub fn write_elf(
         count = count.saturating_add(segments_of(plan, number).len() as u64);
     }
     let layout = Layout::new(count, notes.len() as u64);
-    out.write_at(0, &layout.elf_header(EF_INCOMPLETE))?;
+    let replaces = out.replaces();
+    out.write_at(0, &layout.elf_header(if replaces { EF_INCOMPLETE } else { 0 }))?;
     write_segments(plan, &layout, notes.len() as u64, out, control)?;
     out.write_at(layout.notes, &notes)?;
     if let Some(at) = layout.section {
@@ -53,7 +54,9 @@ pub fn write_elf(
         written.bytes = written.bytes.saturating_add(pages.len() as u64);
         Ok(())
     })?;
-    out.write_at(0, &layout.elf_header(0))?;
+    if replaces {
+        out.write_at(0, &layout.elf_header(0))?;
+    }
     out.finish()?;
     Ok(written)
 }

@@ -2,7 +2,8 @@
 //!
 //! Headers and bitmaps come first, with the header's flag for an incomplete dump, and room for all descriptors; then pages
 //! and their descriptors together; the header without the flag comes last. A page whose descriptor was not written has
-//! offset 0, which readers know for a page that is lost.
+//! offset 0, which readers know for a page that is lost. A stream, where nothing is written twice, has the final header from
+//! the start.
 
 use std::ops::Range;
 
@@ -67,8 +68,9 @@ pub fn write_kdump(
     let (note_bytes, vmcoreinfo) = notes.encode();
     let eraseinfo = notes.eraseinfo.as_deref().unwrap_or_default();
     let layout = Layout::new(plan.frames(), note_bytes.len() as u64, eraseinfo.len() as u64);
-    let header = |status| main_header(options, &layout, plan.frames(), status);
-    out.write_at(0, &padded(header(INCOMPLETE)))?;
+    let header = |incomplete| main_header(options, &layout, plan.frames(), incomplete);
+    let replaces = out.replaces();
+    out.write_at(0, &padded(header(replaces || options.incomplete)))?;
     let sub_header = sub_header(options, &layout, plan.frames(), vmcoreinfo);
     out.write_at(BLOCK, &padded([&sub_header, &note_bytes, eraseinfo].concat()))?;
     write_bitmaps(plan, &layout, out, control)?;
@@ -89,7 +91,9 @@ pub fn write_kdump(
     each_packed(plan, &part, options.compression, control, |packed| writer.write(&packed))?;
     let PageWriter { next_page, mut written, out, .. } = writer;
     written.bytes = next_page;
-    out.write_at(0, &padded(header(if options.incomplete { INCOMPLETE } else { 0 })))?;
+    if replaces {
+        out.write_at(0, &padded(header(options.incomplete)))?;
+    }
     out.finish()?;
     Ok(written)
 }
@@ -192,16 +196,21 @@ impl PageWriter<'_> {
                     self.written.zero = self.written.zero.saturating_add(1);
                     (self.zero_page()?, PAGE as u32, 0)
                 }
-                Entry::Unreadable => {
+                Entry::Unreadable if self.out.replaces() => {
                     self.lose(pfn)?;
                     continue;
+                }
+                // Its bit is written and stays: the page is lost.
+                Entry::Unreadable => {
+                    self.written.unreadable = self.written.unreadable.saturating_add(1);
+                    (0, 0, 0)
                 }
             };
             descriptors.extend_from_slice(&offset.to_le_bytes());
             descriptors.extend_from_slice(&size.to_le_bytes());
             descriptors.extend_from_slice(&flags.to_le_bytes());
             descriptors.extend_from_slice(&[0; 8]);
-            self.written.pages = self.written.pages.saturating_add(1);
+            self.written.pages = self.written.pages.saturating_add(u64::from(entry != Entry::Unreadable));
         }
         // Before their descriptors, those after them have the wrong ones.
         self.clear_lost()?;
@@ -250,7 +259,7 @@ impl PageWriter<'_> {
     }
 }
 
-fn main_header(options: &KdumpOptions, layout: &Layout, frames: u64, status: u32) -> Vec<u8> {
+fn main_header(options: &KdumpOptions, layout: &Layout, frames: u64, incomplete: bool) -> Vec<u8> {
     let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
     let mut header = SIGNATURE.to_vec();
     header.extend_from_slice(&number(6));
@@ -263,7 +272,7 @@ fn main_header(options: &KdumpOptions, layout: &Layout, frames: u64, status: u32
     header.resize(header.len().next_multiple_of(8), 0);
     header.extend_from_slice(&options.timestamp.to_le_bytes());
     header.extend_from_slice(&[0; 8]); // microseconds
-    let status = status | options.compression.flag();
+    let status = options.compression.flag() | if incomplete { INCOMPLETE } else { 0 };
     let bitmap_blocks = layout.bitmap_bytes.saturating_mul(2).checked_div(BLOCK).unwrap_or(0);
     for value in [u64::from(status), BLOCK, layout.sub_blocks, bitmap_blocks, frames] {
         header.extend_from_slice(&number(value));

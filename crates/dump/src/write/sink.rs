@@ -13,6 +13,12 @@ pub trait Sink: Send {
     /// When the output cannot take them.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Whether every reader sees what was written last, where something was written twice. Of a stream crash sees what came
+    /// first; a stream that ends early shows by its end mark, which is not there.
+    fn replaces(&self) -> bool {
+        true
+    }
+
     /// Takes the room for what will be written at `offset` later, so that a disk that fills up does so now. Outputs that
     /// have no room to take do nothing.
     ///
@@ -99,6 +105,10 @@ impl<W: Write> FlattenedSink<W> {
 }
 
 impl<W: Write + Send> Sink for FlattenedSink<W> {
+    fn replaces(&self) -> bool {
+        false
+    }
+
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         // Of no use, and some readers take it for the end.
         if bytes.is_empty() {
@@ -133,6 +143,10 @@ impl<'a> LimitedSink<'a> {
 }
 
 impl Sink for LimitedSink<'_> {
+    fn replaces(&self) -> bool {
+        self.inner.replaces()
+    }
+
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.check(offset, bytes.len() as u64)?;
         self.inner.write_at(offset, bytes)
