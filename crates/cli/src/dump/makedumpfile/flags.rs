@@ -71,8 +71,8 @@ pub(super) struct Flags {
 }
 
 /// Letters that take a value.
-const WITH_VALUE: &str = "bdgiLxX";
-const WITHOUT_VALUE: &str = "cDeEFfhlpRvz";
+const WITH_VALUE: &str = "bdgiLx";
+const WITHOUT_VALUE: &str = "cDeEFfhlpRvXz";
 /// Long options, and whether they take a value.
 const LONG: &[(&str, bool)] = &[
     ("split", false),
@@ -134,8 +134,6 @@ fn words(given: Vec<String>) -> Result<Vec<Word>, String> {
             while let Some(letter) = rest.next() {
                 if WITHOUT_VALUE.contains(letter) {
                     found.push(Word::Option(format!("-{letter}"), String::new()));
-                } else if letter == 'X' {
-                    found.push(Word::Option("-X".into(), String::new()));
                 } else if WITH_VALUE.contains(letter) {
                     let joined: String = rest.by_ref().collect();
                     let mut next = || given.next().ok_or_else(|| format!("-{letter} takes a value"));
