@@ -34,16 +34,18 @@ pub fn read(kernel: &Kernel) -> Case<'_> {
     case.modules = modules::read(kernel, std::mem::take(&mut case.modules));
     let crashed = crashed::read(kernel);
     let from_memory = trigger::read(kernel, crashed.as_ref(), &case);
-    // That `panic()` was called the log tells with its reason.
-    let is_vague = |trigger: &Trigger| trigger.kind == TriggerKind::Panic;
+    // Functions on the stack tell the kind of the end; the log has the words, and the reason of a plain `panic()`.
     case.trigger = match (from_memory, case.trigger.take()) {
-        (Some(found), Some(told)) if is_vague(&found) => Some(told),
+        (Some(found), Some(told)) if found.kind == TriggerKind::Panic => Some(told),
+        (Some(found), Some(told)) => Some(Trigger { kind: found.kind, text: told.text }),
         (found, told) => found.or(told),
     };
     if let Some(splat) = crashed.as_ref().and_then(|crashed| trap::splat(kernel, crashed)) {
         trap::add(&mut case.splats, splat);
     }
-    case.crashed = crashed.or(case.crashed);
+    // Where nobody panicked, whom the log complained of did not die.
+    let is_alive = case.trigger.as_ref().is_some_and(|trigger| trigger.kind == TriggerKind::Snapshot);
+    case.crashed = crashed.or(case.crashed.filter(|_| !is_alive));
     case.memory = memory::facts(kernel, std::mem::take(&mut case.memory));
     gaps::read(kernel, &mut case.gaps);
     case.image = Some(kernel);

@@ -65,7 +65,7 @@ fn code(case: &Case<'_>, findings: &mut Vec<Finding>) {
         culprit: Culprit { function, object: Some("kernel text".into()), ..Culprit::default() },
         supports: supports.collect(),
         against,
-        advice: vec!["test the memory of this machine, and replace what fails".into()],
+        advice: vec!["Test the memory of this machine, and replace what fails.".into()],
         splat: None,
     });
 }

@@ -207,7 +207,7 @@ fn flipped(case: &Case<'_>, findings: &mut Vec<Finding>) {
             supports,
             against: vec![Evidence::seen("software can flip a bit too, where it uses the wrong pointer to set a flag")],
             culprit,
-            advice: vec!["test the memory of this machine before looking for a bug".into()],
+            advice: vec!["Test the memory of this machine before looking for a bug.".into()],
             splat: Some(index),
         });
         return;

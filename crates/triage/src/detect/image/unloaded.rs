@@ -53,7 +53,7 @@ fn unloaded(case: &Case<'_>, findings: &mut Vec<Finding>) {
         culprit,
         supports,
         against: Vec::new(),
-        advice: vec!["the module must take back its timers, work items and hooks before it goes".into()],
+        advice: vec!["The module must take back its timers, work items and hooks before it goes.".into()],
         splat: Some(index),
     });
 }

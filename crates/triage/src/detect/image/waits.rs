@@ -69,28 +69,25 @@ fn of_cycle(kernel: &Kernel, cycle: &Cycle, waits: &[&Wait]) -> Finding {
     );
     let claim = match names.as_slice() {
         [one] => format!("{one} waits for {}, which it holds itself", locks.join(", ")),
-        _ => {
-            let next = |index: usize| {
-                let other = names.get(index.saturating_add(1)).or(names.first());
-                other.cloned().unwrap_or_default()
-            };
-            let steps: Vec<String> = names
-                .iter()
-                .zip(&locks)
-                .enumerate()
-                .map(|(index, (name, lock))| format!("{name} waits for {lock}, held by {}", next(index)))
-                .collect();
-            steps.join("; ")
-        }
+        [one, other] => format!("{one} and {other} wait for each other: for {}", locks.join(" and ")),
+        _ => format!("{} tasks wait for one another in a circle: {}", names.len(), names.join(", ")),
     };
-    let mut supports = vec![Evidence::shown(claim.clone(), "locks --cycles")];
-    for wait in waits {
-        let who = person(&wait.task);
-        let age = wait.age_ns.map(|age| format!(" for {}", long(age))).unwrap_or_default();
+    let mut supports = Vec::new();
+    for (index, wait) in waits.iter().enumerate() {
+        let holder = names.get(index.saturating_add(1)).or(names.first()).cloned().unwrap_or_default();
         let what = wait.function.as_deref().unwrap_or("a function that is not known");
+        let age = wait.age_ns.map(|age| format!(" for {}", long(age))).unwrap_or_default();
+        let text = format!(
+            "{} has waited in {what}{age} for {}, which {holder} holds",
+            person(&wait.task),
+            lock_name(wait)
+        );
         let command =
             wait.task.pid.map_or_else(|| format!("bt {:#}", wait.task.task), |pid| format!("bt {pid}"));
-        supports.push(Evidence::shown(format!("{who} waits in {what}{age}"), command));
+        supports.push(Evidence::shown(text, command));
+    }
+    if cycle.sure {
+        supports.push(Evidence::shown("each lock is proven to be held by the next in the circle", "locks"));
     }
     let against = match cycle.sure {
         true => Vec::new(),
@@ -106,7 +103,7 @@ fn of_cycle(kernel: &Kernel, cycle: &Cycle, waits: &[&Wait]) -> Finding {
         supports,
         against,
         advice: vec![
-            "take the locks in one order everywhere; until then, only a reboot frees the tasks".into(),
+            "Take the locks in one order everywhere; until then, only a reboot frees the tasks.".into(),
         ],
         splat: None,
     }
