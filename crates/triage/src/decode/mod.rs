@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::case::Case;
 
-pub use pattern::{Pattern, pattern};
+pub use pattern::{Meaning, Pattern, pattern};
 
 /// What failed, decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -128,9 +128,7 @@ fn unloaded(case: &Case<'_>, out: &mut Vec<Finding>) {
     for (index, splat) in faults(case) {
         let at = splat.ip.as_ref().and_then(|ip| ip.address).or(splat.address);
         let Some(at) = at.filter(|at| no_code(splat) && is_module_space(at.0)) else { continue };
-        let last = line(splat, "last unloaded:")
-            .and_then(|text| word_after(text, "last unloaded:"))
-            .map(|name| name.split('(').next().unwrap_or(name).to_owned());
+        let last = case.unloaded.first().cloned();
         let known = last.is_some();
         Draft::new(UNLOADED.name, Class::UseAfterUnload, if known { STRONG + 4 } else { LIKELY })
             .at(index, splat, Mode::Fault)

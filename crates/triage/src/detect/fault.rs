@@ -4,11 +4,11 @@ use kdive_evidence::{Access, Register, Splat, SplatKind};
 
 use super::Detector;
 use super::callback::{is_module_space, no_code};
-use super::pattern::{self, Pattern};
 use super::support::{Draft, LIKELY, POSSIBLE, PROVEN, STRONG, line, says, splats};
 use crate::blame::{self, Mode, Role};
 use crate::case::Case;
 use crate::class::Class;
+use crate::decode::{self, Meaning, Pattern};
 use crate::finding::Finding;
 
 pub(super) const ACCESS: Detector = Detector {
@@ -23,16 +23,11 @@ pub(super) const JUMP: Detector = Detector {
     run: jump,
 };
 
-pub(super) const FLIPPED_POINTER: Detector = Detector {
-    name: "flipped-pointer",
-    claim: "A pointer differs from a good one in a single bit.",
-    run: flipped,
-};
-
-const FAULTS: &[SplatKind] = &[SplatKind::PageFault, SplatKind::GeneralProtection, SplatKind::DoubleFault];
+pub(super) const FAULTS: &[SplatKind] =
+    &[SplatKind::PageFault, SplatKind::GeneralProtection, SplatKind::DoubleFault];
 
 /// Registers that hold data: neither the stack nor the instruction pointer nor segments.
-const DATA: [Register; 15] = [
+pub(super) const DATA: [Register; 15] = [
     Register::Rax,
     Register::Rbx,
     Register::Rcx,
@@ -51,52 +46,51 @@ const DATA: [Register; 15] = [
 ];
 
 /// What was used as a pointer: the value, how it looks, and where it was seen.
-struct Used {
-    value: u64,
-    pattern: Pattern,
-    register: Option<Register>,
+pub(super) struct Used {
+    pub(super) value: u64,
+    pub(super) pattern: Pattern,
+    /// The register that holds it.
+    pub(super) register: Option<String>,
+    /// It was looked for in the registers: the instruction does not tell.
+    guessed: bool,
 }
 
-fn used(case: &Case<'_>, splat: &Splat) -> Option<Used> {
-    let narrow = case.system.is_32_bit();
-    let of = |value: u64, register| Used { value, pattern: pattern::of(value, narrow), register };
-    let told = splat.address.map(|at| of(at.0, None));
-    // A non-canonical address is not told by the processor: the register that holds it is looked for.
-    let registers =
-        || DATA.iter().filter_map(|&register| Some(of(splat.registers.get(register)?, Some(register))));
-    let telling = |used: &Used| {
-        matches!(
-            used.pattern,
-            Pattern::ListPoison
-                | Pattern::SlabFree
-                | Pattern::Poison(_)
-                | Pattern::SlabFresh
-                | Pattern::Filler(_)
-        )
-    };
-    match told {
-        Some(told) => {
-            let register = DATA
-                .iter()
-                .copied()
-                .filter(|&register| {
-                    splat.registers.get(register).is_some_and(|value| {
-                        told.value.wrapping_sub(value) < 0x1000 && (value != 0 || told.value < 0x1000)
-                    })
-                })
-                .min_by_key(|&register| {
-                    told.value.wrapping_sub(splat.registers.get(register).unwrap_or_default())
-                });
-            Some(Used { register, ..told })
-        }
-        None if splat.kind == SplatKind::GeneralProtection => registers()
-            .find(telling)
-            .or_else(|| {
-                registers().find(|used| matches!(used.pattern, Pattern::Text(_) | Pattern::KasanNull))
-            })
-            .or_else(|| registers().find(|used| used.pattern == Pattern::NonCanonical)),
-        None => registers().find(telling),
+/// The value that was used as a pointer: as the instruction tells it, or the most telling of the registers.
+pub(super) fn used(case: &Case<'_>, splat: &Splat) -> Option<Used> {
+    let told = decode::fault(splat, case).and_then(|fault| {
+        let value = fault.value.or(fault.address)?.0;
+        Some(Used { value, pattern: fault.pattern?, register: fault.register, guessed: false })
+    });
+    // A register that is a good address tells less than the address that failed.
+    if let Some(told) =
+        told.filter(|told| told.pattern != Pattern::Kernel || splat.kind == SplatKind::PageFault)
+    {
+        return Some(told);
     }
+    if splat.address.is_some() && splat.kind == SplatKind::PageFault {
+        return None;
+    }
+    let width = decode::width(splat, case);
+    let registers = || {
+        DATA.iter().filter_map(|&register| {
+            let value = splat.registers.get(register)?;
+            Some(Used {
+                value,
+                pattern: decode::pattern(value, width)?,
+                register: Some(register.name().to_owned()),
+                guessed: true,
+            })
+        })
+    };
+    let general = splat.kind == SplatKind::GeneralProtection;
+    let found =
+        registers().find(|used| used.pattern.meaning().is_some_and(|meaning| meaning != Meaning::Mark));
+    let found =
+        found.or_else(|| registers().find(|used| general && matches!(used.pattern, Pattern::Text(_))));
+    found.or_else(|| {
+        registers()
+            .find(|used| general && matches!(used.pattern, Pattern::NonCanonical | Pattern::BitFlip { .. }))
+    })
 }
 
 fn access(case: &Case<'_>, out: &mut Vec<Finding>) {
@@ -120,9 +114,8 @@ fn access(case: &Case<'_>, out: &mut Vec<Finding>) {
             continue;
         };
         let reading = Reading::of(splat, &used);
-        let place = used.register.map_or_else(String::new, |register| {
-            format!(" The value is in {} or near it.", register_name(register, case))
-        });
+        let place =
+            used.register.as_ref().map_or_else(String::new, |register| format!(" It is in {register}."));
         let mut draft = draft(reading.class, reading.score)
             .title_in(if reading.class == Class::NullDereference && splat.kind == SplatKind::PageFault {
                 "BUG: unable to handle kernel NULL pointer dereference"
@@ -151,11 +144,6 @@ fn page_table(draft: Draft, text: &str) -> Draft {
         .advice("Test the memory; where it passes, look for a driver that writes to pages that it gave back.")
 }
 
-fn register_name(register: Register, case: &Case<'_>) -> String {
-    let name = register.name();
-    if case.system.is_32_bit() { name.replacen('r', "e", 1) } else { name.to_owned() }
-}
-
 fn title(splat: &Splat) -> &'static str {
     match splat.kind {
         SplatKind::GeneralProtection => "general protection fault",
@@ -175,6 +163,8 @@ impl Reading {
     fn of(splat: &Splat, used: &Used) -> Self {
         const FREED: &str = "Find who frees the object while this path still uses it; slub_debug=FZPU or KASAN name both stacks.";
         const LISTS: &str = "Look for two paths that remove the same entry without a common lock, or for a reference that is dropped too early.";
+        const OBJECT: &str = "Look at the object that the pointer was read from: it is freed and used again by another, or overwritten.";
+        let what = used.pattern.text();
         let new = |class, score, claim: &str, what: &str, advice| Self {
             class,
             score,
@@ -182,89 +172,101 @@ impl Reading {
             what: what.to_owned(),
             advice,
         };
-        let deletes = blame::steps(splat).first().is_some_and(|step| {
-            step.role == Role::Helper && step.name.contains("list_del") || step.name.contains("hlist_del")
-        });
-        match &used.pattern {
-            Pattern::ListPoison if deletes => new(
-                Class::DeletedListEntry,
-                PROVEN,
-                "Use of a deleted list entry (double list_del)",
-                "LIST_POISON, which list_del() leaves in a deleted entry",
-                Some(LISTS),
-            ),
-            Pattern::ListPoison => new(
-                Class::DeletedListEntry,
-                if used.register.is_some() && splat.address.is_none() { STRONG } else { PROVEN },
-                "Use of a deleted list entry",
-                "LIST_POISON, which list_del() leaves in a deleted entry",
-                Some(LISTS),
-            ),
-            Pattern::SlabFree => new(
-                Class::UseAfterFree,
-                PROVEN,
-                "Use of freed memory",
-                "the pattern 0x6b, with which the slab allocator fills freed objects",
-                Some(FREED),
-            ),
-            Pattern::SlabFresh => new(
-                Class::Uninitialized,
-                STRONG,
-                "Use of memory that was never initialised",
-                "the pattern 0x5a, with which the slab allocator fills new objects",
-                None,
-            ),
-            Pattern::Poison(name) => new(
-                Class::UseAfterFree,
-                STRONG,
-                "Use of a poisoned pointer",
-                &format!("{name}, which marks what must not be used any more"),
-                Some(FREED),
-            ),
-            Pattern::Filler(name) => new(
-                Class::OutOfBounds,
-                STRONG - 8,
-                "A pointer was read out of memory that belongs to no object",
-                name,
-                None,
-            ),
-            Pattern::Text(text) => new(
-                Class::MemoryOverwrite,
-                STRONG,
-                "A pointer was overwritten with text",
-                &format!("the text {text:?}"),
-                Some("Search for that text: whoever writes it wrote past its buffer."),
-            ),
-            Pattern::Error(number) => new(
-                Class::WildPointer,
-                STRONG,
-                "An error number was used as a pointer",
-                &format!("{number} as a pointer, or a member of it"),
-                Some("Look for a call whose result is checked for NULL, but not with IS_ERR()."),
-            ),
-            Pattern::KasanNull => new(
+        let certain = |score: u8| if used.guessed { score.saturating_sub(8) } else { score };
+        // On a 32-bit kernel LIST_POISON1 is 0x100: without the register it may as well be a member of nothing.
+        let low = used.value < 0x1000 && used.register.is_none();
+        if (0xdfff_fc00_0000_0000..0xdfff_fc00_0000_0200).contains(&used.value) {
+            return new(
                 Class::NullDereference,
                 STRONG + 6,
                 "Use of a NULL pointer",
                 "the shadow that KASAN keeps for addresses near 0",
                 None,
-            ),
-            Pattern::Null if says(splat, "null-ptr-deref") || splat.address.is_some() => new(
+            );
+        }
+        match (&used.pattern, used.pattern.meaning()) {
+            _ if low => new(
                 Class::NullDereference,
                 STRONG + 4,
                 "Use of a NULL pointer",
                 "the offset of a member of an object at address 0",
                 None,
             ),
-            Pattern::Null => new(Class::NullDereference, LIKELY, "Use of a NULL pointer", "near 0", None),
-            Pattern::NullIndexed => new(
+            (_, Some(Meaning::DeletedListEntry)) => {
+                let deletes = blame::steps(splat).first().is_some_and(|step| {
+                    step.role == Role::Helper
+                        && (step.name.contains("list_del") || step.name.contains("hlist_del"))
+                });
+                let claim = if deletes {
+                    "Use of a deleted list entry (double list_del)"
+                } else {
+                    "Use of a deleted list entry"
+                };
+                new(
+                    Class::DeletedListEntry,
+                    certain(PROVEN),
+                    claim,
+                    &format!("{what}, which list_del() leaves in a deleted entry"),
+                    Some(LISTS),
+                )
+            }
+            (_, Some(Meaning::Freed)) => new(
+                Class::UseAfterFree,
+                certain(PROVEN),
+                "Use of freed memory",
+                &format!("{what}, with which freed memory is filled"),
+                Some(FREED),
+            ),
+            (_, Some(Meaning::Uninitialized)) => new(
+                Class::Uninitialized,
+                certain(STRONG),
+                "Use of memory that was never initialised",
+                &format!("{what}, with which new objects are filled"),
+                None,
+            ),
+            (_, Some(Meaning::RedZone)) => new(
+                Class::OutOfBounds,
+                certain(STRONG - 8),
+                "A pointer was read out of memory that belongs to no object",
+                &what,
+                None,
+            ),
+            (_, Some(Meaning::Mark)) => new(
+                Class::UseAfterFree,
+                certain(LIKELY + 4),
+                "Use of a pointer that is marked as invalid",
+                &what,
+                Some(FREED),
+            ),
+            (Pattern::Text(_), _) => new(
+                Class::MemoryOverwrite,
+                certain(STRONG),
+                "A pointer was overwritten with text",
+                &what,
+                Some("Search for that text: whoever writes it wrote past its buffer."),
+            ),
+            (Pattern::ErrPtr { .. }, _) => new(
+                Class::WildPointer,
+                STRONG,
+                "An error number was used as a pointer",
+                &what,
+                Some("Look for a call whose result is checked for NULL, but not with IS_ERR()."),
+            ),
+            (Pattern::Null | Pattern::Small, _) => new(
+                Class::NullDereference,
+                if used.guessed { LIKELY } else { STRONG + 4 },
+                "Use of a NULL pointer",
+                "a member of an object at address 0, or that address itself",
+                None,
+            ),
+            (Pattern::User, _) if used.value < 0x400_0000 && splat.address.is_some() => new(
                 Class::NullDereference,
                 LIKELY - 10,
                 "Use of a NULL pointer with a large index",
                 "too low for any object, and beyond the first page",
                 None,
             ),
-            Pattern::User => new(
+            (Pattern::User, _) => new(
                 Class::WildPointer,
                 LIKELY + 4,
                 "An address of user space was used in the kernel",
@@ -273,31 +275,28 @@ impl Reading {
                     "Look for a pointer from user space that is used without copy_from_user(), or for a structure that holds garbage.",
                 ),
             ),
-            Pattern::NonCanonical if splat.kind != SplatKind::PageFault => new(
-                Class::NonCanonical,
-                LIKELY,
-                "Use of a pointer that is not canonical",
-                "no address at all, and no known pattern",
-                Some(
-                    "Look at the object that the pointer was read from: it is freed and used again by another, or overwritten.",
-                ),
-            ),
-            Pattern::Kernel if splat.kind == SplatKind::GeneralProtection => new(
+            (Pattern::NonCanonical | Pattern::BitFlip { .. }, _) if splat.kind != SplatKind::PageFault => {
+                new(
+                    Class::NonCanonical,
+                    LIKELY,
+                    "Use of a pointer that is not canonical",
+                    "no address at all, and no known pattern",
+                    Some(OBJECT),
+                )
+            }
+            _ if splat.kind == SplatKind::GeneralProtection => new(
                 Class::NonCanonical,
                 POSSIBLE,
                 "A general protection fault",
-                "an address of the kernel",
+                "an address that the kernel may have",
                 None,
             ),
-            // With five levels of page tables more addresses are canonical than the pattern knows: the processor decides.
-            Pattern::Kernel | Pattern::NonCanonical => new(
+            _ => new(
                 Class::WildPointer,
                 LIKELY,
                 "Use of a wild pointer",
                 "an address of the kernel's half where nothing is mapped",
-                Some(
-                    "Look at the object that the pointer was read from: it is freed and used again by another, or overwritten.",
-                ),
+                Some(OBJECT),
             ),
         }
     }
@@ -321,13 +320,15 @@ fn jump(case: &Case<'_>, out: &mut Vec<Finding>) {
         }
         let at =
             splat.ip.as_ref().filter(|ip| ip.function.is_none()).and_then(|ip| ip.address).or(splat.address);
-        let narrow = case.system.is_32_bit();
-        let what = match at.map(|at| (at, pattern::of(at.0, narrow))) {
+        let what = match at.map(|at| (at, decode::pattern(at.0, decode::width(splat, case)))) {
             None => "an address that is not told".to_owned(),
-            Some((_, Pattern::Null)) => "address 0: a function pointer that was never set".to_owned(),
-            Some((at, Pattern::User)) => format!("{at:#}, an address of user space"),
-            Some((at, Pattern::SlabFree)) => format!("{at:#}, the pattern of freed memory"),
-            Some((at, Pattern::Text(text))) => format!("{at:#}, the text {text:?}"),
+            Some((_, Some(Pattern::Null | Pattern::Small))) => {
+                "address 0: a function pointer that was never set".to_owned()
+            }
+            Some((at, Some(Pattern::User))) => format!("{at:#}, an address of user space"),
+            Some((at, Some(found @ (Pattern::Poison { .. } | Pattern::Text(_))))) => {
+                format!("{at:#}: {}", found.text())
+            }
             Some((at, _)) if is_module_space(at.0) => format!("{at:#}, where modules are loaded"),
             Some((at, _)) => format!("{at:#}, which is data or nothing"),
         };
@@ -339,40 +340,6 @@ fn jump(case: &Case<'_>, out: &mut Vec<Finding>) {
             .seen(format!("The processor was to run code at {what}."))
             .against_if(splat.frames.is_empty(), "No call trace is shown: who called it is not known.")
             .advice("Look at the structure that the function pointer was read from: it is freed, overwritten, or its module is gone.")
-            .push(out);
-    }
-}
-
-fn flipped(case: &Case<'_>, out: &mut Vec<Finding>) {
-    for (index, splat) in splats(case, FAULTS) {
-        let Some(used) = used(case, splat) else { continue };
-        if case.system.is_32_bit() || !matches!(used.pattern, Pattern::NonCanonical | Pattern::Kernel) {
-            continue;
-        }
-        let others =
-            DATA.iter().chain([&Register::Rsp]).filter_map(|&register| splat.registers.get(register));
-        let poisoned = others.clone().any(|value| {
-            matches!(
-                pattern::of(value, false),
-                Pattern::ListPoison | Pattern::SlabFree | Pattern::Poison(_) | Pattern::Text(_)
-            )
-        });
-        let Some((bit, near)) = pattern::flipped_bit(used.value, others) else { continue };
-        let score = match (near, &used.pattern) {
-            (true, Pattern::NonCanonical) => LIKELY + 6,
-            (true, _) => POSSIBLE,
-            (false, _) => LIKELY + 2,
-        };
-        let score = if poisoned { score / 2 } else { score };
-        Draft::new(FLIPPED_POINTER.name, Class::BitFlip, score)
-            .at(index, splat, Mode::Fault)
-            .object(Some(format!("bit {bit} of a pointer")))
-            .title_in(title(splat))
-            .claim_in(format!("A pointer has a flipped bit ({bit})"))
-            .seen(format!("{:#x} with bit {bit} changed is {:#x}, {}.", used.value, used.value ^ 1_u64.wrapping_shl(bit), if near { "within a page of another register's value" } else { "a good address of the kernel" }))
-            .against_if(poisoned, "Registers hold poison or text: software wrote those.")
-            .against("A single dump cannot tell a flipped bit from software that changed one bit of a wrong word: does the host crash elsewhere too?")
-            .advice("Test the memory, and read the machine's event log for corrected errors.")
             .push(out);
     }
 }

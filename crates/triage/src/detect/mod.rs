@@ -8,6 +8,7 @@ mod boot;
 mod callback;
 mod clock;
 mod fault;
+mod flip;
 mod hardware;
 mod hung;
 mod image;
@@ -19,7 +20,6 @@ mod net;
 mod operator;
 mod overwrite;
 mod page;
-mod pattern;
 mod refcount;
 mod sanitizer;
 mod slab;
@@ -56,7 +56,7 @@ pub static DETECTORS: &[Detector] = &[
     callback::CALLBACK,
     fault::ACCESS,
     fault::JUMP,
-    fault::FLIPPED_POINTER,
+    flip::FLIPPED_POINTER,
     overwrite::TEXT,
     page::PAGE,
     page::REPEATED,

@@ -1,9 +1,10 @@
 //! What happened: the splat that the verdict explains, and its backtrace folded to what matters.
 
-use kdive_evidence::{FrameTrust, Splat, TraceFrame};
+use kdive_evidence::{Access, FrameTrust, Splat, TraceFrame};
 
 use crate::blame::{self, Role};
 use crate::case::Case;
+use crate::decode::{self, Fault};
 use crate::finding::Finding;
 use crate::report::{Happened, ReportFrame};
 
@@ -45,14 +46,50 @@ fn of_splat(case: &Case<'_>, splat: &Splat, guilty: Option<&str>) -> Happened {
     {
         frames = fold(crashed.frames.iter(), guilty);
     }
+    let decoded = decode::fault(splat, case).unwrap_or_default();
     Happened {
         message: splat.message.clone(),
-        fault: None,
-        instruction: None,
-        provenance: None,
+        fault: fault_text(&decoded),
+        provenance: provenance(&decoded),
+        instruction: decoded.instruction,
         task: task(case, Some(splat)),
         frames,
     }
+}
+
+/// `write of 4 bytes at 0x100104 (near LIST_POISON1)`.
+fn fault_text(fault: &Fault) -> Option<String> {
+    let address = fault.address?;
+    let access = match fault.access {
+        Some(Access::Write) => "write",
+        Some(Access::Execute) => "jump to",
+        Some(Access::Read) => "read",
+        None => "access",
+    };
+    let size = fault
+        .size
+        .map(|size| format!(" of {size} byte{}", if size == 1 { "" } else { "s" }))
+        .unwrap_or_default();
+    let at = if fault.access == Some(Access::Execute) { "" } else { " at" };
+    let near = if fault.value.is_some_and(|value| value != address) { "near " } else { "" };
+    let pattern =
+        fault.pattern.as_ref().map(|pattern| format!(" ({near}{})", pattern.text())).unwrap_or_default();
+    Some(format!("{access}{size}{at} {address:#}{pattern}"))
+}
+
+/// `eax = 0x100100 (LIST_POISON1), set by "mov (%ebx),%eax", from offset 0x0 of what ebx pointed to`.
+fn provenance(fault: &Fault) -> Option<String> {
+    let (register, value) = (fault.register.as_ref()?, fault.value?);
+    let pattern = fault.pattern.as_ref().map(|pattern| format!(" ({})", pattern.text())).unwrap_or_default();
+    let loaded = fault.loaded.as_ref().map(|loaded| {
+        let instruction = loaded.instruction.split_whitespace().collect::<Vec<_>>().join(" ");
+        let from = loaded.from.as_ref().zip(loaded.displacement);
+        let from = from
+            .map(|(from, offset)| format!(", from offset {offset:#x} of what {from} pointed to"))
+            .unwrap_or_default();
+        format!(", set by \"{instruction}\"{from}")
+    });
+    Some(format!("{register} = {value:#}{pattern}{}", loaded.unwrap_or_default()))
 }
 
 /// `PID 123 "insmod" on CPU 1`.
