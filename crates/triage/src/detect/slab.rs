@@ -177,9 +177,12 @@ fn cache(splat: &Splat) -> Option<&str> {
     rest.split(" (").next().map(str::trim).filter(|name| !name.is_empty() && !name.contains(' '))
 }
 
-/// `Freed in f+0x12/0x34 age=1 cpu=0 pid=1`.
+/// `Freed in f+0x12/0x34 age=1 cpu=0 pid=1`: a line of its own, or the heading of a stack.
 fn track<'s>(splat: &'s Splat, before: &str) -> Option<&'s str> {
-    symbol(word_after(line(splat, before)?, before)?)
+    let headings = splat.other_stacks.iter().map(|stack| stack.heading.as_str());
+    let text =
+        line(splat, before).or_else(|| headings.into_iter().find(|heading| heading.contains(before)))?;
+    symbol(word_after(text, before)?)
 }
 
 /// `First byte 0x6a instead of 0x6b`.

@@ -227,7 +227,9 @@ pub(super) fn hex(text: &str) -> Option<u64> {
 /// The function in `f+0x12/0x34` or `f+0x12`, without suffixes of the compiler.
 pub(super) fn symbol(text: &str) -> Option<&str> {
     let name = text.split(['+', ' ', '[']).next()?.trim();
-    let first = name.chars().next()?;
+    // An address whose name is not known is no name.
+    let address = name.len() >= 8 && name.chars().all(|c| c.is_ascii_hexdigit());
+    let first = name.chars().next().filter(|_| !address)?;
     (first.is_ascii_alphabetic() || first == '_').then(|| blame::plain(name))
 }
 
@@ -269,6 +271,7 @@ mod tests {
         assert_eq!(hex_after("error_code: 0x1f,", "error_code:"), Some(0x1f));
         assert_eq!(symbol("foo.isra.0+0x12/0x40 [bar]"), Some("foo"));
         assert_eq!(symbol("0xffffffff"), None);
+        assert_eq!(symbol("ffffffff81417249"), None);
         assert!(one_bit_apart(0x6b, 0x6a) && !one_bit_apart(0x6b, 0x6b));
     }
 }

@@ -1,0 +1,127 @@
+//! Verdicts: of the thirteen field cases, and of samples of every class in the catalogue with a near miss beside them.
+
+use std::path::Path;
+
+use kdive_triage::known::KnownIssues;
+use kdive_triage::report::Report;
+use kdive_triage::{Class, analyze, text};
+
+mod catalogue;
+
+fn judge(bytes: &[u8]) -> Report {
+    analyze(&text::read_bytes(bytes), &KnownIssues::default())
+}
+
+fn summary(report: &Report) -> String {
+    let verdict = report.verdict.as_ref();
+    let line = verdict.map_or_else(
+        || "no verdict".to_owned(),
+        |verdict| {
+            format!(
+                "{:?} in {:?} [{:?}]: {} ({})",
+                verdict.class,
+                verdict.function,
+                verdict.module,
+                verdict.title,
+                verdict.confidence.name()
+            )
+        },
+    );
+    let findings: Vec<String> = report
+        .findings
+        .iter()
+        .take(6)
+        .map(|finding| {
+            format!(
+                "\n      {} {:?} {} {:?}",
+                finding.score, finding.class, finding.detector, finding.culprit
+            )
+        })
+        .collect();
+    format!("{line}{}", findings.concat())
+}
+
+/// A field case: its file, the class, the guilty function, the module, and a word of the advice or of a suspect.
+type Expected = (&'static str, Class, Option<&'static str>, Option<&'static str>, &'static str);
+
+const FIELD: &[Expected] = &[
+    ("01-rhel4-spinlock-bug", Class::LockCorruption, None, None, "object that was freed"),
+    ("02-rhel3-rmqueue-bug", Class::Assertion, Some("rmqueue"), None, "IBM"),
+    ("03-rhel4-netrx-list-poison", Class::DeletedListEntry, Some("net_rx_action"), None, "common lock"),
+    ("04-rhel5-end-page-writeback", Class::Assertion, Some("end_page_writeback"), None, "lpfc"),
+    ("04b-rhel5-bad-page-state", Class::BadMemory, None, None, "Test the memory"),
+    ("05-rhel4-incomplete-dump-strings", Class::Assertion, Some("next_thread"), None, "kernel/exit.c:904"),
+    ("06-rhel3-lowmem-exhaustion", Class::LowMemoryExhausted, None, None, "16 GB"),
+    ("07-rhel4-nmi-watchdog-timer", Class::ClockTrouble, Some("do_timer"), None, "clock=hpet"),
+    (
+        "08-rhel5-sctp-double-list-del",
+        Class::DeletedListEntry,
+        Some("sctp_association_free"),
+        Some("sctp"),
+        "dropped too early",
+    ),
+    ("09-fedora14-icmp-stack-protector", Class::StackCorruption, Some("icmp_send"), None, "packet"),
+    (
+        "10-el7-kvm-rmap-ascii-overwrite",
+        Class::MemoryOverwrite,
+        Some("kvm_zap_rmapp"),
+        Some("kvm"),
+        "writes that text",
+    ),
+    ("11-el6-tcp-v4-err-bug", Class::Assertion, Some("tcp_v4_err"), None, "tcp_ipv4.c:417"),
+    ("12-kvm-guest-clocksource", Class::ClockTrouble, None, None, "kvm-clock"),
+];
+
+#[test]
+fn field_cases_reach_their_verdicts() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases");
+    let mut wrong = Vec::new();
+    for (file, class, function, module, word) in FIELD {
+        let report = judge(&std::fs::read(cases.join(file).with_extension("txt")).unwrap());
+        let told = report.verdict.as_ref().is_some_and(|verdict| {
+            let advised = verdict.advice.iter().any(|text| text.contains(word))
+                || report.suspects.iter().any(|suspect| suspect.name.contains(word));
+            // Where no function is expected, a guess is no error.
+            let named = function.is_none() || verdict.function.as_deref() == *function;
+            verdict.class == *class
+                && named
+                && (module.is_none() || verdict.module.as_deref() == *module)
+                && advised
+        });
+        if !told {
+            wrong.push(format!(
+                "\n{file}: {}\n      advice {:?}\n      suspects {:?}",
+                summary(&report),
+                report.verdict.as_ref().map(|verdict| &verdict.advice),
+                report.suspects.iter().map(|suspect| &suspect.name).collect::<Vec<_>>()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.concat());
+}
+
+#[test]
+fn the_dump_of_a_starved_machine_was_forced() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases");
+    let report = judge(&std::fs::read(cases.join("06-rhel3-lowmem-exhaustion.txt")).unwrap());
+    assert!(report.verdict.unwrap().trigger_differs);
+}
+
+#[test]
+fn samples_of_the_catalogue_are_told_apart() {
+    let mut wrong = Vec::new();
+    for sample in catalogue::SAMPLES {
+        let report = judge(sample.log.as_bytes());
+        let verdict = report.verdict.as_ref();
+        let class = verdict.map(|verdict| verdict.class);
+        let function = verdict.and_then(|verdict| verdict.function.as_deref());
+        let title = verdict.map(|verdict| verdict.title.as_str()).unwrap_or_default();
+        if class != sample.class
+            || sample.function.is_some() && function != sample.function
+            || !title.contains(sample.title)
+        {
+            wrong.push(format!("\n{}: {}", sample.name, summary(&report)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.concat());
+}
