@@ -49,6 +49,20 @@ void crash_bitflip(void);
 void crash_oom(void);
 void crash_slableak(void);
 
+/* misuse.c: memory, counts, jumps, stacks and locks used wrongly. */
+void crash_useafterfree(void);
+void crash_outofbounds(void);
+void crash_refcount(void);
+void crash_divide(void);
+void crash_badjump(void);
+void crash_stackend(void);
+void crash_doublefault(void);
+void crash_bitpointer(void);
+void crash_pagetable(void);
+void crash_unload(void);
+void crash_rwsem(void);
+void crash_rtnl(void);
+
 /* memory.c: memory that is lost or in pieces; the system stays alive. */
 void crash_memory(void);
 void crash_fragment(void);

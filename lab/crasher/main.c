@@ -45,6 +45,18 @@ static const struct scenario {
 	{ "kretprobe", crash_kretprobe },
 	{ "ftrace", crash_ftrace },
 	{ "bpf", crash_bpf },
+	{ "useafterfree", crash_useafterfree },
+	{ "outofbounds", crash_outofbounds },
+	{ "refcount", crash_refcount },
+	{ "divide", crash_divide },
+	{ "badjump", crash_badjump },
+	{ "stackend", crash_stackend },
+	{ "doublefault", crash_doublefault },
+	{ "bitpointer", crash_bitpointer },
+	{ "pagetable", crash_pagetable },
+	{ "unload", crash_unload },
+	{ "rwsem", crash_rwsem },
+	{ "rtnl", crash_rtnl },
 	{ "traced", crash_traced },
 };
 

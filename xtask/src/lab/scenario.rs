@@ -331,6 +331,91 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
+        name: "useafterfree",
+        about: "a pointer read out of an object after its free",
+        frames: inserted!("asm_exc_general_protection", "ask_peer", "crash_useafterfree"),
+        ..BASE
+    },
+    Scenario {
+        name: "outofbounds",
+        about: "text written past an object, into the pointers of the next",
+        frames: inserted!("asm_exc_general_protection", "call_measure", "crash_outofbounds"),
+        ..BASE
+    },
+    Scenario {
+        name: "refcount",
+        about: "a reference given back twice, with panic_on_warn",
+        frames: inserted!("panic", "refcount_warn_saturate", "put_twice"),
+        ..BASE
+    },
+    Scenario {
+        name: "divide",
+        about: "a division by zero",
+        frames: inserted!("asm_exc_divide_error", "share_out", "crash_divide"),
+        ..BASE
+    },
+    Scenario {
+        name: "badjump",
+        about: "a call of data",
+        frames: inserted!("asm_exc_page_fault", "call_data", "crash_badjump"),
+        ..BASE
+    },
+    Scenario {
+        name: "stackend",
+        about: "the end of a stack overwritten, which the scheduler sees",
+        frames: inserted!("panic", "__schedule*", "schedule", "spoil_stack_end"),
+        ..BASE
+    },
+    Scenario {
+        name: "doublefault",
+        about: "a stack pointer lost: #DF",
+        frames: &["asm_exc_double_fault"],
+        ..BASE
+    },
+    Scenario {
+        name: "bitpointer",
+        about: "one bit of a pointer flipped",
+        frames: inserted!("sum_peers", "crash_bitpointer"),
+        ..BASE
+    },
+    Scenario {
+        name: "pagetable",
+        about: "text in a page table",
+        frames: inserted!("asm_exc_page_fault", "read_user_page", "crash_pagetable"),
+        ..BASE
+    },
+    Scenario {
+        name: "unload",
+        about: "a timer of a module that was unloaded",
+        frames: &["asm_exc_page_fault"],
+        ..BASE
+    },
+    Scenario {
+        name: "rwsem",
+        about: "two threads take two rwsems in opposite orders; the hung-task watchdog panics",
+        frames: &["panic", "watchdog", "kthread", "ret_from_fork"],
+        ..BASE
+    },
+    Scenario {
+        name: "rtnl",
+        about: "the same with rtnl and a mutex",
+        frames: &["panic", "watchdog", "kthread", "ret_from_fork"],
+        ..BASE
+    },
+    Scenario { name: "initdies", about: "init ends", frames: &["panic", "do_exit"], ..BASE },
+    Scenario {
+        name: "tmpfs",
+        about: "a file in tmpfs takes all memory, with panic_on_oom",
+        frames: &["panic", "out_of_memory"],
+        ..BASE
+    },
+    Scenario {
+        name: "cgroupoom",
+        about: "a process goes beyond the limit of its group, with panic_on_oom",
+        frames: &["panic", "mem_cgroup_out_of_memory"],
+        ..BASE
+    },
+    Scenario {
         name: "big",
         about: "1,500 processes of two threads, a filled page cache, then sysrq",
         frames: SYSRQ,
