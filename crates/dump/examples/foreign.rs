@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-use kdive_base::PhysAddr;
+use kdive_base::{Endian, PhysAddr};
 use kdive_dump::{Hints, Input, InputFile, RunState, open};
 use support::lkcd::{Lkcd, Packing};
 use support::sadump::{self, Sadump};
@@ -33,6 +33,18 @@ type Writer = (&'static str, fn(&Pages) -> Vec<Vec<u8>>);
 static WRITERS: &[Writer] = &[
     ("diskdump", |pages| vec![diskdump(pages, false)]),
     ("diskdump-one-bitmap", |pages| vec![diskdump(pages, true)]),
+    ("diskdump-32", |pages| {
+        vec![Kdump { is_64: false, machine: "i686", ..diskdump_of(pages, false) }.build()]
+    }),
+    ("lkcd9-big-endian", |pages| vec![Lkcd { endian: Endian::Big, ..lkcd_of(pages) }.build()]),
+    ("lkcd9-32", |pages| vec![Lkcd { is_64: false, ..lkcd_of(pages) }.build()]),
+    ("lkcd5-32", |pages| {
+        vec![Lkcd { is_64: false, version: 5, packing: Packing::Rle, ..lkcd_of(pages) }.build()]
+    }),
+    ("lkcd1-32", |pages| {
+        vec![Lkcd { is_64: false, version: 1, packing: Packing::Rle, ..lkcd_of(pages) }.build()]
+    }),
+    ("lkcd6-gzip", |pages| lkcd(pages, 6, Packing::Gzip)),
     ("lkcd8-rle", |pages| lkcd(pages, 8, Packing::Rle)),
     ("lkcd9-gzip", |pages| lkcd(pages, 9, Packing::Gzip)),
     ("lkcd10-raw", |pages| lkcd(pages, 10, Packing::None)),
@@ -114,8 +126,12 @@ fn zlib(bytes: &[u8]) -> Stored {
 }
 
 fn diskdump(pages: &Pages, one_bitmap: bool) -> Vec<u8> {
+    diskdump_of(pages, one_bitmap).build()
+}
+
+fn diskdump_of(pages: &Pages, one_bitmap: bool) -> Kdump {
     let last = pages.keys().next_back().unwrap() + 1;
-    let dump = Kdump {
+    Kdump {
         signature: b"DISKDUMP",
         version: 1,
         status: 8,
@@ -124,11 +140,13 @@ fn diskdump(pages: &Pages, one_bitmap: bool) -> Vec<u8> {
         pages: pages.iter().map(|(pfn, bytes)| (*pfn, zlib(bytes))).collect(),
         max_mapnr: last,
         ..Kdump::default()
-    };
-    dump.build()
+    }
 }
 
 fn lkcd(pages: &Pages, version: u64, packing: Packing) -> Vec<Vec<u8>> {
-    let pages = pages.iter().map(|(pfn, bytes)| (*pfn, bytes.clone()));
-    vec![Lkcd { version, packing, ..Lkcd::of_pages(pages) }.build()]
+    vec![Lkcd { version, packing, ..lkcd_of(pages) }.build()]
+}
+
+fn lkcd_of(pages: &Pages) -> Lkcd {
+    Lkcd::of_pages(listed(pages))
 }
