@@ -7,6 +7,8 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
 use kdive_commands::Opt;
 
+use crate::known_issues;
+
 use crate::dump::DumpVerb;
 
 /// Commands of the session that are subcommands too.
@@ -48,6 +50,8 @@ pub(crate) enum Job {
     Batch { script: Option<PathBuf>, lines: Vec<String> },
     /// One command, already in words.
     Words(Vec<String>),
+    /// Files of known issues: no dump is opened.
+    KnownIssues(known_issues::Job),
     /// Work on the dump itself, without a session.
     Dump(Box<DumpVerb>),
 }
@@ -159,6 +163,7 @@ impl Cli {
                 let verb = DumpVerb::from_arg_matches(matches)?;
                 (verb.inputs()?, Job::Dump(Box::new(verb)))
             }
+            Some((known_issues::NAME, matches)) => (Vec::new(), Job::KnownIssues(known_issues::job(matches))),
             Some((name, matches)) => {
                 let given = matches.get_many::<PathBuf>(FILES).into_iter().flatten().cloned();
                 (given.collect(), Job::Words(command_words(name, matches)))
@@ -208,7 +213,7 @@ fn grammar() -> Command {
             .arg(files.value_parser(ValueParser::path_buf()).help("The dump, and debuginfo if there is any"));
         grammar = grammar.subcommand(sub);
     }
-    grammar
+    grammar.subcommand(known_issues::grammar())
 }
 
 /// A command's option as clap's.

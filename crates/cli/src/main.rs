@@ -15,6 +15,7 @@ mod complete;
 mod dump;
 mod extract;
 mod history;
+mod known_issues;
 mod open;
 mod output;
 mod pager;
@@ -51,6 +52,9 @@ fn main() -> ExitCode {
     };
     if let Job::Dump(verb) = &cli.job {
         return dump::run(verb, &cli);
+    }
+    if let Job::KnownIssues(job) = &cli.job {
+        return known_issues::run(job).into();
     }
     if let Some((words, log)) = text_alone(&cli) {
         return analyze::of_text(words, log, cli.json).into();
@@ -116,6 +120,8 @@ fn run(cli: &Cli, runner: &mut Runner, interactive: bool) -> Outcome {
             runner.lines(lines.iter().map(|line| Ok(line.clone())))
         }
         Job::Dump(_) => Outcome::Done,
+        // Done before anything was opened.
+        Job::KnownIssues(_) => Outcome::Done,
         Job::Session if interactive => repl::run(runner, cli.silent),
         Job::Session => runner.lines(io::stdin().lines()),
     }
