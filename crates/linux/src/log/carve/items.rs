@@ -265,8 +265,8 @@ pub(super) fn blocks(window: &mut Window<'_>, at: u64, stop: u64) -> Vec<Block> 
             Some((index, _)) => index.saturating_mul(8),
             None => text,
         };
-        // The last bytes of a block are padding, and may be anything.
-        let certain = rest.get(..length.saturating_sub(7).max(1).min(length))?;
+        // The last bytes of a block are what was reserved and not stored (up to 4) and padding (up to 7): they may be anything.
+        let certain = rest.get(..length.saturating_sub(11).max(1).min(length))?;
         if certain.is_empty() || !certain.iter().all(|&byte| is_text(byte)) {
             return None;
         }
