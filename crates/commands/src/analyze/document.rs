@@ -119,7 +119,7 @@ pub(super) fn of(report: &Report) -> Vec<Block<'_>> {
     }
     if !report.suspects.is_empty() {
         blocks.push(Block::Section("Suspects"));
-        blocks.push(Block::Suspects(report.suspects.iter().map(suspect).collect()));
+        blocks.push(Block::Suspects(suspects(&report.suspects)));
     }
     let others: Vec<&Finding> = report
         .findings
@@ -274,6 +274,19 @@ fn issue(issue: &KnownIssueMatch) -> Entry {
         but: Vec::new(),
         links: all(&issue.links),
     }
+}
+
+/// The suspects. Who is named by the very findings that name the one before it does not say them all again.
+fn suspects(list: &[Suspect]) -> Vec<Entry> {
+    let before = std::iter::once(None).chain(list.iter().map(Some));
+    let repeats = |one: &Suspect, before: Option<&Suspect>| {
+        before.is_some_and(|before| before.why == one.why) && !one.why_not.is_empty()
+    };
+    let entry = |(one, before): (&Suspect, Option<&Suspect>)| {
+        let text = if repeats(one, before) { Vec::new() } else { all(&one.why) };
+        Entry { text, ..suspect(one) }
+    };
+    list.iter().zip(before).map(entry).collect()
 }
 
 fn suspect(suspect: &Suspect) -> Entry {

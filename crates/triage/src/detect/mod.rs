@@ -95,6 +95,7 @@ pub static DETECTORS: &[Detector] = &[
     image::calls::DEAF,
     image::calls::RCU,
     image::storage::STORAGE,
+    image::mapped::MAPPED,
     image::pressure::PRESSURE,
     image::pressure::FRAGMENTATION,
     image::code::CODE,

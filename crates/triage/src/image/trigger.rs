@@ -64,7 +64,7 @@ fn by_context(kernel: &Kernel, crashed: &Crashed, functions: &[&str]) -> Option<
             (Some(1), _) => (TriggerKind::FatalOops, "an oops in init".into()),
             _ if has("exc_double_fault") => (TriggerKind::FatalOops, "a double fault".into()),
             _ if in_interrupt => (TriggerKind::FatalOops, "an oops in interrupt context".into()),
-            (_, Some(1..)) => (TriggerKind::PanicOnOops, "panic_on_oops is set".into()),
+            (_, Some(1..)) => (TriggerKind::PanicOnOops, "an oops, and panic_on_oops is set".into()),
             _ => (TriggerKind::FatalOops, "an oops".into()),
         });
     }

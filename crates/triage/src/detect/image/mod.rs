@@ -2,6 +2,7 @@
 
 pub(super) mod calls;
 pub(super) mod code;
+pub(super) mod mapped;
 pub(super) mod objects;
 pub(super) mod pressure;
 pub(super) mod spins;

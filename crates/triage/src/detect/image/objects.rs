@@ -112,7 +112,7 @@ fn freed(case: &Case<'_>, findings: &mut Vec<Finding>) {
     };
     let mut supports = vec![Evidence::shown(
         format!(
-            "{} points to {}, a free object of the cache {}",
+            "register {} points to {}, a free object of the cache {}",
             register.name(),
             object.object,
             object.name
