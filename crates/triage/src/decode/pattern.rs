@@ -293,10 +293,13 @@ fn letters(value: u64, width: Width) -> Option<String> {
         .then(|| text.iter().map(|&byte| char::from(byte)).collect())
 }
 
-/// Values of 64 bits by the halves of the address space. With five levels of page tables more is canonical; what only such
-/// a machine has is not told apart.
+/// Values of 64 bits by the halves of the address space. Five levels of page tables make more canonical, and a splat does not
+/// say how many there are: a value in the kernel's part of five levels is an address, unless it is one bit away from an
+/// address of four.
 fn wide(value: u64) -> Pattern {
     const KERNEL: u64 = 0xffff_8000_0000_0000;
+    /// Where the table of addresses with five levels begins to be in use.
+    const KERNEL_OF_FIVE: u64 = 0xff10_0000_0000_0000;
     if value < 0x8000_0000_0000 {
         return Pattern::User;
     }
@@ -308,6 +311,7 @@ fn wide(value: u64) -> Pattern {
         (47..64).map(|bit| (bit, value ^ (1 << bit))).find(|(_, was)| *was >= KERNEL && is_used(*was));
     match flipped {
         Some((bit, was)) => Pattern::BitFlip { bit, was },
+        None if value >= KERNEL_OF_FIVE => Pattern::Kernel,
         None => Pattern::NonCanonical,
     }
 }
@@ -348,6 +352,7 @@ mod tests {
             (0xfffe_8881_0012_3450, "0xffff888100123450 with bit 48 flipped"),
             (0x7fff_8881_0012_3450, "0xffff888100123450 with bit 63 flipped"),
             (0x1234_5678_9abc_def0, "not canonical"),
+            (0xff48_96f8_4b25_d180, "a kernel address"),
             (0x7f12_3456_7000, "a user address"),
             (0xdead_4ead, "SPINLOCK_MAGIC"),
         ] {

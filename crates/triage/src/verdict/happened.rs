@@ -47,11 +47,13 @@ fn of_splat(case: &Case<'_>, splat: &Splat, guilty: Option<&str>) -> Happened {
         frames = fold(crashed.frames.iter(), guilty);
     }
     let decoded = decode::fault(splat, case).unwrap_or_default();
+    // What lies where nothing could be fetched is no instruction that failed.
+    let ran = decoded.access != Some(Access::Execute);
     Happened {
         message: splat.message.clone(),
         fault: fault_text(&decoded),
-        provenance: provenance(&decoded),
-        instruction: decoded.instruction,
+        provenance: provenance(&decoded).filter(|_| ran),
+        instruction: decoded.instruction.filter(|_| ran),
         task: task(case, Some(splat)),
         frames,
     }
