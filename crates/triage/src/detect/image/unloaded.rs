@@ -14,7 +14,7 @@ use crate::finding::{Culprit, Evidence, Finding};
 /// Modules.
 pub(in crate::detect) const UNLOADED: Detector = Detector {
     name: "unloaded-module",
-    claim: "the kernel ran code of a module that was unloaded",
+    claim: "the kernel ran code, or used data, of a module that was unloaded",
     run: unloaded,
 };
 
@@ -27,10 +27,15 @@ fn unloaded(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let Some(kernel) = case.image else { return };
     let found =
         case.splats.iter().enumerate().find_map(|(index, splat)| Some((index, splat, gone(kernel, splat)?)));
-    let Some((index, splat, at)) = found else { return };
+    let Some((index, splat, Gone { at, executed })) = found else { return };
     let module = last_unloaded(kernel);
+    // A wild pointer may lie there too: data is claimed only where a module has gone.
+    if !executed && module.is_none() {
+        return;
+    }
+    let did = if executed { "was sent to" } else { "used" };
     let mut supports = vec![Evidence::shown(
-        format!("the processor was sent to {at}, where modules lie, and no module is there"),
+        format!("the processor {did} {at}, where modules lie, and no module is there"),
         "mod",
     )];
     if let Some(name) = &module {
@@ -48,8 +53,15 @@ fn unloaded(case: &Case<'_>, findings: &mut Vec<Finding>) {
             "BUG: unable to handle page fault in unloaded module {}",
             module.as_deref().unwrap_or("?")
         ),
-        claim: format!("code of {named} was called after it was unloaded"),
-        score: if module.is_some() { 90 } else { 62 },
+        claim: match executed {
+            true => format!("code of {named} was called after it was unloaded"),
+            false => format!("data of {named} was used after it was unloaded"),
+        },
+        score: match (executed, &module) {
+            (true, Some(_)) => 90,
+            (true, None) => 62,
+            (false, _) => 84,
+        },
         culprit,
         supports,
         against: Vec::new(),
@@ -58,16 +70,23 @@ fn unloaded(case: &Case<'_>, findings: &mut Vec<Finding>) {
     });
 }
 
-/// The address of code that is gone, where that is what a splat is about.
-fn gone(kernel: &Kernel, splat: &Splat) -> Option<VirtAddr> {
+/// An address in a module that is gone.
+struct Gone {
+    at: VirtAddr,
+    /// It was to be run; else it was read or written.
+    executed: bool,
+}
+
+/// The address in a module that is gone, where that is what a splat is about.
+fn gone(kernel: &Kernel, splat: &Splat) -> Option<Gone> {
     if splat.kind != SplatKind::PageFault {
         return None;
     }
     let ip = splat.ip.as_ref().and_then(|place| place.address);
     let executed = splat.access == Some(Access::Execute) || splat.address.is_some() && splat.address == ip;
-    let at = splat.address.filter(|_| executed)?;
+    let at = splat.address?;
     let is_free = MODULES.contains(&at.0) && kernel.modules().at(at).is_none() && kernel.place(at).is_none();
-    is_free.then_some(at)
+    is_free.then_some(Gone { at, executed })
 }
 
 /// `last_unloaded_module` (kernel/module/main.c): a name, in a structure of its own since 5.18.
