@@ -323,7 +323,8 @@ mod tests {
 
     #[test]
     fn what_is_no_dump_says_what_it_is_and_what_to_give() {
-        let files = Files::new(&[("k", &vmlinux()), ("t", b"panic\n"), ("e", b""), ("z", &gzip(&dump()))]);
+        let bzip2 = b"BZh91AY&SY\x17\x72\x45\x38\x50\x90\0\0\0\0";
+        let files = Files::new(&[("k", &vmlinux()), ("t", b"panic\n"), ("e", b""), ("z", bzip2)]);
         assert_eq!(
             files.error(&["k"]),
             "k is a vmlinux, and no dump was given: give it together with a vmcore"
@@ -331,7 +332,8 @@ mod tests {
         assert_eq!(files.error(&["k", "t"]), "t is a text file: give the vmcore that was written beside it");
         assert_eq!(files.error(&["k", "k"]), "k and k are both a vmlinux: give one of them");
         assert!(files.error(&["e"]).starts_with("e is empty: "));
-        assert!(files.error(&["z"]).starts_with("z is a file compressed by gzip: unpack it"));
+        assert!(files.error(&["z"]).starts_with("z is a file compressed by bzip2: "));
+        assert_eq!(Files::new(&[("z", &gzip(&dump()))]).sort(&["z"]).unwrap().dump.len(), 1);
         assert_eq!(files.error(&[]), "no dump was given: kdive [VMLINUX] VMCORE");
     }
 
