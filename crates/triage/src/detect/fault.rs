@@ -320,7 +320,9 @@ fn jump(case: &Case<'_>, out: &mut Vec<Finding>) {
         }
         let at =
             splat.ip.as_ref().filter(|ip| ip.function.is_none()).and_then(|ip| ip.address).or(splat.address);
-        let what = match at.map(|at| (at, decode::pattern(at.0, decode::width(splat, case)))) {
+        let found = at.map(|at| (at, decode::pattern(at.0, decode::width(splat, case))));
+        let is_text = matches!(found, Some((_, Some(Pattern::Text(_)))));
+        let what = match found {
             None => "an address that is not told".to_owned(),
             Some((_, Some(Pattern::Null | Pattern::Small))) => {
                 "address 0: a function pointer that was never set".to_owned()
@@ -332,10 +334,15 @@ fn jump(case: &Case<'_>, out: &mut Vec<Finding>) {
             Some((at, _)) if is_module_space(at.0) => format!("{at:#}, where modules are loaded"),
             Some((at, _)) => format!("{at:#}, which is data or nothing"),
         };
-        Draft::new(JUMP.name, Class::BadJump, if checked { PROVEN } else { STRONG + 2 })
+        // Text says more than that the jump was bad: whose it is, and that somebody wrote past the end of something.
+        let (class, claim) = match is_text {
+            true => (Class::MemoryOverwrite, "A function pointer was overwritten with text, and called"),
+            false => (Class::BadJump, "A function pointer or a return address was bad: a jump"),
+        };
+        Draft::new(JUMP.name, class, if checked { PROVEN } else { STRONG + 2 })
             .at(index, splat, Mode::Fault)
             .title_in(if checked { "CFI failure" } else { title(splat) })
-            .claim_in("A function pointer or a return address was bad: a jump")
+            .claim_in(claim)
             .says(&splat.message)
             .seen(format!("The processor was to run code at {what}."))
             .against_if(splat.frames.is_empty(), "No call trace is shown: who called it is not known.")

@@ -1,6 +1,6 @@
 //! Memory that ran out: of the machine, of a cgroup, of a zone, or in pieces too small.
 
-use kdive_evidence::{Splat, SplatKind};
+use kdive_evidence::{Splat, SplatKind, TraceFrame};
 
 use super::Detector;
 use super::support::{
@@ -46,10 +46,14 @@ fn out_of_memory(case: &Case<'_>, out: &mut Vec<Finding>) {
                 && (splat.message.contains("Out of memory") || splat.message.contains("deadlocked on memory"))
         });
     let ooms: Vec<(usize, &Splat)> = splats(case, &[SplatKind::OutOfMemory]).collect();
+    let is_of_cgroup = |frame: &TraceFrame| {
+        frame.place.function.as_deref().is_some_and(|name| blame::plain(name) == "mem_cgroup_out_of_memory")
+    };
     let of_cgroup = |splat: &Splat| {
-        ["CONSTRAINT_MEMCG", "Memory cgroup out of memory", "oom_memcg=", "Task in /"]
-            .iter()
-            .any(|text| line(splat, text).is_some())
+        splat.frames.iter().any(is_of_cgroup)
+            || ["CONSTRAINT_MEMCG", "Memory cgroup out of memory", "oom_memcg=", "Task in /"]
+                .iter()
+                .any(|text| line(splat, text).is_some())
     };
     for group in [false, true] {
         // The last one tells how it ended.
