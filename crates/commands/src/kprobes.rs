@@ -15,7 +15,7 @@ use crate::sink::{Render, Sink, SinkExt};
 pub(crate) static KPROBES: Command = Command {
     names: &["kprobes"],
     group: Group::System,
-    summary: "probes of code: kprobes, kretprobes and uprobes, how they work and whom they call",
+    summary: "kprobes, kretprobes and uprobes: how they work and whom they call",
     operands: "",
     options: &[],
     help: include_str!("kprobes.md"),

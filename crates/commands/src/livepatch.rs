@@ -15,7 +15,7 @@ use crate::sink::{Render, Sink, SinkExt};
 pub(crate) static LIVEPATCH: Command = Command {
     names: &["livepatch"],
     group: Group::System,
-    summary: "live patches: replaced functions, and tasks that hold up the move to the new ones",
+    summary: "live patches: replaced functions, and tasks that hold up the change to them",
     operands: "",
     options: &[],
     help: include_str!("livepatch.md"),
