@@ -86,7 +86,9 @@ impl ElfHeader {
             (word(&mut reader, is_64)?, word(&mut reader, is_64)?, word(&mut reader, is_64)?);
         let (flags, _header_bytes, _entry_bytes) = (reader.u32()?, reader.u16()?, reader.u16()?);
         let program_header_count = u32::from(reader.u16()?);
-        let (_section_bytes, section_count, names_section) = (reader.u16()?, reader.u16()?, reader.u16()?);
+        // A dump that was cut here still has its program headers counted.
+        let mut count = || reader.u16().unwrap_or(0);
+        let (_section_bytes, section_count, names_section) = (count(), count(), count());
         Some(Self {
             endian,
             is_64,
