@@ -84,6 +84,27 @@ registers! {
     OrigRax = "orig_rax",
 }
 
+impl Register {
+    /// The registers that code computes with: neither the stack nor the instruction pointer, nor segments.
+    pub const GENERAL: [Register; 15] = [
+        Self::Rax,
+        Self::Rbx,
+        Self::Rcx,
+        Self::Rdx,
+        Self::Rsi,
+        Self::Rdi,
+        Self::Rbp,
+        Self::R8,
+        Self::R9,
+        Self::R10,
+        Self::R11,
+        Self::R12,
+        Self::R13,
+        Self::R14,
+        Self::R15,
+    ];
+}
+
 /// Members of x86-64's `struct pt_regs` (`arch/x86/include/asm/ptrace.h`) in their order, 8 bytes each. Fixed ABI (`PTRACE_GETREGS`): the same in all kernels.
 pub const PT_REGS: [Register; 21] = [
     Register::R15,

@@ -26,25 +26,6 @@ pub(super) const JUMP: Detector = Detector {
 pub(super) const FAULTS: &[SplatKind] =
     &[SplatKind::PageFault, SplatKind::GeneralProtection, SplatKind::DoubleFault];
 
-/// Registers that hold data: neither the stack nor the instruction pointer nor segments.
-pub(super) const DATA: [Register; 15] = [
-    Register::Rax,
-    Register::Rbx,
-    Register::Rcx,
-    Register::Rdx,
-    Register::Rsi,
-    Register::Rdi,
-    Register::Rbp,
-    Register::R8,
-    Register::R9,
-    Register::R10,
-    Register::R11,
-    Register::R12,
-    Register::R13,
-    Register::R14,
-    Register::R15,
-];
-
 /// What was used as a pointer: the value, how it looks, and where it was seen.
 pub(super) struct Used {
     pub(super) value: u64,
@@ -72,7 +53,7 @@ pub(super) fn used(case: &Case<'_>, splat: &Splat) -> Option<Used> {
     }
     let width = decode::width(splat, case);
     let registers = || {
-        DATA.iter().filter_map(|&register| {
+        Register::GENERAL.iter().filter_map(|&register| {
             let value = splat.registers.get(register)?;
             Some(Used {
                 value,

@@ -3,7 +3,7 @@
 use kdive_evidence::{Register, SplatKind};
 
 use super::Detector;
-use super::fault::{DATA, FAULTS, used};
+use super::fault::{FAULTS, used};
 use super::support::{Draft, LIKELY, POSSIBLE, splats};
 use crate::blame::Mode;
 use crate::case::Case;
@@ -22,8 +22,10 @@ fn run(case: &Case<'_>, out: &mut Vec<Finding>) {
         {
             continue;
         }
-        let others =
-            DATA.iter().chain([&Register::Rsp]).filter_map(|&register| splat.registers.get(register));
+        let others = Register::GENERAL
+            .iter()
+            .chain([&Register::Rsp])
+            .filter_map(|&register| splat.registers.get(register));
         let width = decode::width(splat, case);
         let poisoned = others.clone().any(|value| {
             matches!(decode::pattern(value, width), Some(Pattern::Poison { .. } | Pattern::Text(_)))

@@ -34,25 +34,6 @@ struct Site<'c> {
 /// Findings below this do not say what class of failure it is.
 const LEAST_SCORE: u8 = 25;
 
-/// The registers that data is in.
-const GENERAL: [Register; 15] = [
-    Register::Rax,
-    Register::Rbx,
-    Register::Rcx,
-    Register::Rdx,
-    Register::Rsi,
-    Register::Rdi,
-    Register::Rbp,
-    Register::R8,
-    Register::R9,
-    Register::R10,
-    Register::R11,
-    Register::R12,
-    Register::R13,
-    Register::R14,
-    Register::R15,
-];
-
 impl<'c> Facts<'c> {
     pub(super) fn new(case: &'c Case<'_>, findings: &[Finding]) -> Self {
         let mut sites: Vec<Site<'c>> = case.splats.iter().map(Site::of_splat).collect();
@@ -280,7 +261,7 @@ fn holding(registers: &Registers, name: &str, pattern: &str) -> Option<&'static 
         registers.get(*register).is_some_and(|value| is_value(&pattern.to_ascii_lowercase(), value))
     };
     if name == "any" {
-        return GENERAL.iter().find(|register| holds(register)).map(|register| register.name());
+        return Register::GENERAL.iter().find(|register| holds(register)).map(|register| register.name());
     }
     // `eax` is kept as `rax`.
     let same = |register: &&Register| {

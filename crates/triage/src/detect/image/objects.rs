@@ -34,27 +34,8 @@ const MOST_BYTES: usize = 8192;
 /// Live words of a stack that are searched for the good pointer.
 const MOST_WORDS: usize = 2048;
 
-/// General registers: what code computes with.
-const GENERAL: [Register; 15] = [
-    Register::Rax,
-    Register::Rbx,
-    Register::Rcx,
-    Register::Rdx,
-    Register::Rsi,
-    Register::Rdi,
-    Register::Rbp,
-    Register::R8,
-    Register::R9,
-    Register::R10,
-    Register::R11,
-    Register::R12,
-    Register::R13,
-    Register::R14,
-    Register::R15,
-];
-
 fn general(registers: &Registers) -> impl Iterator<Item = (Register, u64)> + '_ {
-    GENERAL.into_iter().filter_map(|register| Some((register, registers.get(register)?)))
+    Register::GENERAL.into_iter().filter_map(|register| Some((register, registers.get(register)?)))
 }
 
 /// The fault that the kernel died of: the first that has registers, and is one of memory.
