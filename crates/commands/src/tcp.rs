@@ -31,23 +31,43 @@ pub(crate) static TCP: Command = Command {
     run: Run::Once(tcp),
 };
 
-/// A connection.
+/// Which connection it is: first in the record of one that is open and of one that ended.
 #[derive(Debug, Default, Serialize)]
-struct Row {
-    sock: VirtAddr,
+pub(crate) struct Connection {
+    /// Its `struct sock`, or `struct inet_timewait_sock` once it ended.
+    pub(crate) sock: VirtAddr,
     /// Its `struct net`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    net: Option<VirtAddr>,
+    pub(crate) net: Option<VirtAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<String>,
+    pub(crate) state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    local: Option<IpAddr>,
+    pub(crate) local: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    local_port: Option<u16>,
+    pub(crate) local_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<IpAddr>,
+    pub(crate) remote: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remote_port: Option<u16>,
+    pub(crate) remote_port: Option<u16>,
+}
+
+impl Connection {
+    /// Both ends as `10.0.2.15:22 > 10.0.2.2:40180`.
+    pub(crate) fn ends(&self) -> String {
+        format!("{} > {}", end(self.local, self.local_port), end(self.remote, self.remote_port))
+    }
+
+    /// The state's name; its number if it has none.
+    pub(crate) fn name_of_state(state: u8) -> String {
+        state_name(state).map_or_else(|| state.to_string(), str::to_owned)
+    }
+}
+
+/// A connection that is open.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    connection: Connection,
     /// Bytes that are not acknowledged, those that were not sent yet among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     unacknowledged: Option<u32>,
@@ -126,9 +146,9 @@ impl Render for Row {
     type View = View;
 
     fn render(&self, view: &View, out: &mut dyn fmt::Write) -> fmt::Result {
-        let ends = format!("{} > {}", end(self.local, self.local_port), end(self.remote, self.remote_port));
-        let state = self.state.as_deref().unwrap_or(UNKNOWN);
-        write!(out, "{} {state:<11} {ends:<40} ", self.sock)?;
+        let Connection { sock, state, .. } = &self.connection;
+        let (state, ends) = (state.as_deref().unwrap_or(UNKNOWN), self.connection.ends());
+        write!(out, "{sock} {state:<11} {ends:<40} ")?;
         write!(out, "{:>7} {:>6} ", Known(self.unacknowledged), Known(self.unsent))?;
         write!(out, "{:>6} {:>4} ", Known(self.unread), Known(self.retransmits))?;
         writeln!(out, "{}", self.timer_text())?;
@@ -235,14 +255,17 @@ fn row(cx: &mut Cx, tcp: Tcp, who: Who, unread: Field<u64>) -> Row {
         local.as_ref().and_then(|end| end.port.clone().ok()),
         remote.as_ref().and_then(|end| end.port.clone().ok()),
     );
-    Row {
+    let connection = Connection {
         sock: at,
         net: tcp.sock.net.clone().ok(),
-        state: state.map(|state| state_name(state).map_or_else(|| state.to_string(), str::to_owned)),
+        state: state.map(Connection::name_of_state),
         local: local.and_then(|end| cx.known(end.address, "LOCAL", place)),
         local_port,
         remote: remote.and_then(|end| cx.known(end.address, "REMOTE", place)),
         remote_port,
+    };
+    Row {
+        connection,
         unacknowledged: cx.known(tcp.unacknowledged, "UNACKED", place),
         unsent: cx.known(tcp.unsent, "UNSENT", place),
         unread: cx.known(unread, "UNREAD", place),
@@ -274,11 +297,14 @@ mod tests {
 
     fn row() -> Row {
         Row {
-            state: Some("ESTABLISHED".into()),
-            local: "10.1.0.1".parse().ok(),
-            local_port: Some(55898),
-            remote: "10.1.0.2".parse().ok(),
-            remote_port: Some(7000),
+            connection: Connection {
+                state: Some("ESTABLISHED".into()),
+                local: "10.1.0.1".parse().ok(),
+                local_port: Some(55898),
+                remote: "10.1.0.2".parse().ok(),
+                remote_port: Some(7000),
+                ..Connection::default()
+            },
             unacknowledged: Some(5000),
             unsent: Some(0),
             unread: Some(0),

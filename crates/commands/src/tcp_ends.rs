@@ -4,14 +4,14 @@ use std::fmt;
 use std::net::IpAddr;
 
 use kdive_base::VirtAddr;
-use kdive_linux::net::{self, Endpoint, SocketLoader, Who, state_name};
+use kdive_linux::net::{self, Endpoint, SocketLoader, Who};
 use serde::Serialize;
 
 use crate::command::CommandError;
 use crate::cx::Cx;
 use crate::render::{Age, Known, UNKNOWN};
 use crate::sink::{Render, Sink, SinkExt};
-use crate::tcp::end;
+use crate::tcp::{Connection, end};
 
 /// A socket that listens.
 #[derive(Debug, Serialize)]
@@ -40,21 +40,8 @@ struct ListenerRow {
 /// What is left of a connection.
 #[derive(Debug, Serialize)]
 struct EndedRow {
-    /// Its `struct inet_timewait_sock`.
-    sock: VirtAddr,
-    /// Its `struct net`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    net: Option<VirtAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    local: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    local_port: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remote_port: Option<u16>,
+    #[serde(flatten)]
+    connection: Connection,
     /// Nanoseconds until it is forgotten, below zero where it should have been.
     #[serde(skip_serializing_if = "Option::is_none")]
     left_ns: Option<i64>,
@@ -107,19 +94,16 @@ pub(crate) fn ended(cx: &mut Cx, out: &mut dyn Sink) -> Result<(), CommandError>
         let Some(of) = cx.known(item, "connections that ended", String::new) else { continue };
         let (local, local_port) = taken_apart(cx, of.local, "LOCAL");
         let (remote, remote_port) = taken_apart(cx, of.remote, "REMOTE");
-        let row = EndedRow {
+        let connection = Connection {
             sock: of.at,
             net: of.net.ok(),
-            state: of
-                .state
-                .ok()
-                .map(|state| state_name(state).map_or_else(|| state.to_string(), str::to_owned)),
+            state: of.state.ok().map(Connection::name_of_state),
             local,
             local_port,
             remote,
             remote_port,
-            left_ns: of.left_ns,
         };
+        let row = EndedRow { connection, left_ns: of.left_ns };
         out.heading(titles.take().unwrap_or_default())?;
         out.row(&row, &())?;
     }
@@ -152,9 +136,9 @@ impl Render for EndedRow {
             Ok(left) => Age(left).to_string(),
             Err(_) => "overdue".to_owned(),
         });
-        let ends = format!("{} > {}", end(self.local, self.local_port), end(self.remote, self.remote_port));
-        let state = self.state.as_deref().unwrap_or(UNKNOWN);
-        writeln!(out, "{} {state:<11} {:<8} {ends}", self.sock, Known(left))
+        let Connection { sock, state, .. } = &self.connection;
+        let (state, ends) = (state.as_deref().unwrap_or(UNKNOWN), self.connection.ends());
+        writeln!(out, "{sock} {state:<11} {:<8} {ends}", Known(left))
     }
 }
 
