@@ -11,7 +11,7 @@ pub fn touch(files: &[&[u8]]) {
     for file in &files {
         let _ = probe(&*file.data);
     }
-    let hints = Hints { zero_excluded: files.len() > 1 };
+    let hints = Hints { zero_excluded: files.len() > 1, ..Hints::default() };
     let Ok(opened) = open(Input { files }, &hints) else { return };
     let mut at = PhysAddr(0);
     for _ in 0..64 {

@@ -70,6 +70,10 @@ pub(crate) struct OpenArgs {
     pub(crate) zero_excluded: bool,
     pub(crate) no_btf: bool,
     pub(crate) force: bool,
+    /// Files of secret keys.
+    pub(crate) identities: Vec<PathBuf>,
+    /// Read what was redacted as it is stored.
+    pub(crate) as_stored: bool,
 }
 
 /// Reads dead Linux kernels: opens any vmcore, with or without debuginfo.
@@ -141,6 +145,9 @@ struct Shared {
     /// Go on with a vmlinux of another build
     #[arg(long, global = true, help_heading = "Finding the kernel")]
     force: bool,
+    /// File with the secret key that opens an encrypted dump; may be given several times [env: KDIVE_IDENTITY]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Finding the kernel")]
+    identity: Vec<PathBuf>,
 }
 
 impl Cli {
@@ -184,6 +191,8 @@ impl Cli {
             zero_excluded: shared.zero_excluded,
             no_btf: shared.no_btf,
             force: shared.force,
+            identities: shared.identity,
+            as_stored: matches!(job, Job::Dump(_)),
         };
         // A subcommand is for scripts and for people in a hurry: the session's aliases have no part in it.
         let config = !shared.no_config && !matches!(job, Job::Words(_) | Job::Dump(_));

@@ -15,6 +15,7 @@ mod complete;
 mod dump;
 mod extract;
 mod history;
+mod identity;
 mod known_issues;
 mod open;
 mod output;

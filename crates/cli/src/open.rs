@@ -9,6 +9,7 @@ use kdive_fetch::{DebugDirectories, FetchError, Inputs};
 use kdive_target::{Artifact, Debuginfo, Kernel, OpenOptions, Overrides};
 
 use crate::args::OpenArgs;
+use crate::identity::{self, NoIdentity};
 
 /// An opened dump, and what is worth knowing about it before the first command.
 pub(crate) struct Opened {
@@ -21,6 +22,8 @@ pub(crate) struct Opened {
 pub(crate) enum OpenFailure {
     #[error(transparent)]
     Files(#[from] FetchError),
+    #[error(transparent)]
+    Identity(#[from] NoIdentity),
     #[error(transparent)]
     Dump(#[from] kdive_dump::OpenError),
     #[error("{source}\nhint: {}", next_step(.source))]
@@ -56,7 +59,9 @@ pub(crate) fn container(args: &OpenArgs) -> Result<Container, OpenFailure> {
     let vmcoreinfo = args.vmcoreinfo.as_ref().map(read).transpose()?;
     let overrides = Overrides { vmcoreinfo, phys_base: args.phys_base, kaslr: args.kaslr, cr3: args.cr3 };
     let Inputs { dump, vmlinux, system_map, debuginfo, mut notes } = inputs;
-    let dump = kdive_dump::open(Input { files: dump }, &Hints { zero_excluded: args.zero_excluded })?;
+    let identities = identity::read(&args.identities)?;
+    let hints = Hints { zero_excluded: args.zero_excluded, identities, as_stored: args.as_stored };
+    let dump = kdive_dump::open(Input { files: dump }, &hints)?;
     notes.extend(dump.facts.warnings.iter().cloned());
     let beside = vmlinux.as_ref().map(|file| PathBuf::from(&file.name));
     let artifacts = DebugDirectories::new(args.debug_dirs.clone(), beside).with_files(debuginfo);

@@ -66,7 +66,7 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
         decoded: Cache::new(PAGE_BUDGET / MAX_FRAME),
         zero_excluded: hints.zero_excluded,
     };
-    Ok(Opened { memory: Arc::new(memory), facts, notes: Notes::default(), files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, Notes::default()))
 }
 
 /// Why the walk along the frames stopped early.

@@ -263,7 +263,7 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
             .push("pages were left out of this dump without a list of them: they read as zeros".into());
     }
     let memory = ElfMemory::new(&header, &loads, file, hints);
-    Ok(Opened { memory: Arc::new(memory), facts, notes, files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, notes))
 }
 
 fn describe(header: &ElfHeader, source: &Source) -> Facts {

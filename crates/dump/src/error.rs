@@ -64,6 +64,50 @@ pub enum OpenError {
         /// What to do.
         next: String,
     },
+    /// It is encrypted, and no key was given.
+    #[error(
+        "{name} is encrypted with age for {recipients} recipient(s), and no identity was given\nhint: give the file with \
+         the secret key: --identity FILE, or KDIVE_IDENTITY=FILE"
+    )]
+    NoIdentity {
+        /// The file.
+        name: String,
+        /// Keys that open it.
+        recipients: usize,
+    },
+    /// It is encrypted for others.
+    #[error(
+        "{name} is encrypted for {recipients} recipient(s), and none of the {given} identities given is one of them\nhint: \
+         ask who wrote it for which public keys it was; `age-keygen -y FILE` prints the public key of an identity"
+    )]
+    WrongIdentity {
+        /// The file.
+        name: String,
+        /// Keys that open it.
+        recipients: usize,
+        /// Keys that were tried.
+        given: usize,
+    },
+    /// It is encrypted with a passphrase.
+    #[error(
+        "{name} is encrypted with a passphrase, which kdive does not take\nhint: `age -d -o vmcore {name}` asks for it; \
+         `kdive dump encrypt -r age1...` encrypts for a key instead"
+    )]
+    Passphrase {
+        /// The file.
+        name: String,
+    },
+    /// It is encrypted for keys of other kinds only.
+    #[error(
+        "{name} is encrypted for keys of kinds that kdive does not have: {kinds}\nhint: `age -d -i KEY -o vmcore {name}` \
+         opens it"
+    )]
+    ForeignRecipients {
+        /// The file.
+        name: String,
+        /// Their kinds, as age names them.
+        kinds: String,
+    },
     /// Several files that do not belong together.
     #[error(
         "{first} and {second} are not parts of one dump: {why}\nhint: give one dump, or all parts of one split dump"

@@ -4,6 +4,8 @@ use kdive_base::ByteReader;
 use kdive_base::bytes::until_nul;
 use serde::Serialize;
 
+use crate::seal::Manifest;
+
 /// What a container says of itself. Every field can be absent: formats differ in what they tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Facts {
@@ -51,9 +53,22 @@ pub struct Facts {
     /// One more than the highest page frame number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_mapnr: Option<u64>,
+    /// That the file is encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+    /// What the writer of the dump left to check it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
     /// What is wrong with the file, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// An encrypted file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Encryption {
+    /// How many keys open it.
+    pub recipients: usize,
 }
 
 /// One part of a split dump.

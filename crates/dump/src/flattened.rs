@@ -12,7 +12,8 @@ use kdive_base::{Endian, ReadAt, Why};
 
 use crate::OpenError;
 use crate::extents::{Extent, Extents};
-use crate::formats::{Head, Peeled, Source, Wrapper};
+use crate::formats::{Head, Peeled, Source, Told, Wrapper};
+use crate::seal::{Record, Seal};
 use crate::window::Window;
 
 pub(crate) const WRAPPER: Wrapper = Wrapper { name: "flattened", recognises, peel };
@@ -65,7 +66,7 @@ fn peel(source: &Source) -> Result<Peeled, OpenError> {
             Some(format!("the flattened file is damaged at {at:#x}: what follows is lost"))
         }
     };
-    Ok(Peeled { data: Arc::new(file), warning })
+    Ok(Peeled { data: Arc::new(file), warning, told: Told::default() })
 }
 
 /// How the list of records ends.
@@ -88,8 +89,25 @@ struct Flattened {
 }
 
 impl Flattened {
+    /// By the list of records that `kdive dump` leaves at the end.
+    fn sealed(outer: &Arc<dyn ReadAt>) -> Option<Self> {
+        let seal = Seal::find(&**outer).ok()??;
+        let listed = seal.records(&**outer).ok()??;
+        let extent = |record: &Record| {
+            let end = record.offset.checked_add(record.bytes)?;
+            Some(Extent { start: record.offset, end, offset: record.at, tag: () })
+        };
+        let records: Option<Vec<_>> = listed.iter().rev().map(extent).collect();
+        let mut records = Extents::overlay(records?);
+        let whole = records.truncate_after_holes(outer.len().saturating_add(MAX_HOLES)).is_none();
+        whole.then(|| Self { records, outer: Arc::clone(outer), holes_are_zero: true })
+    }
+
     /// One pass over the headers of the records.
     fn index(outer: Arc<dyn ReadAt>) -> io::Result<(Self, Ending)> {
+        if let Some(sealed) = Self::sealed(&outer) {
+            return Ok((sealed, Ending::Complete));
+        }
         let outer_len = outer.len();
         let mut records: Vec<Extent<()>> = Vec::new();
         let mut headers = Headers::new(&*outer);

@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use kdive_base::ReadAt;
 
+use crate::age::Identity;
+use crate::facts::Encryption;
 use crate::open::Opened;
+use crate::packed::age;
+use crate::seal::Seal;
 use crate::window::read_up_to;
 use crate::{
     Hints, OpenError, avml, elf, flattened, kdump, libvirt, lime, lkcd, lost, s390, sadump, savevm, vmware,
@@ -30,7 +34,7 @@ pub(crate) static FORMATS: &[Format] = &[
 pub(crate) static WITH_IMAGES: &[&str] = &[vmware::FORMAT.name];
 
 /// Wrappers that [`crate::open()`] peels off.
-pub(crate) static WRAPPERS: &[Wrapper] = &[flattened::WRAPPER, libvirt::WRAPPER, lost::WRAPPER];
+pub(crate) static WRAPPERS: &[Wrapper] = &[age::WRAPPER, flattened::WRAPPER, libvirt::WRAPPER, lost::WRAPPER];
 
 /// Bytes of a file that formats are told by.
 pub(crate) const HEAD_BYTES: u64 = 8192;
@@ -60,6 +64,14 @@ pub(crate) struct Peeled {
     pub(crate) data: Arc<dyn ReadAt>,
     /// What is wrong with the wrapper.
     pub(crate) warning: Option<String>,
+    pub(crate) told: Told,
+}
+
+/// What wrappers tell beside their contents.
+#[derive(Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) encryption: Option<Encryption>,
+    pub(crate) seal: Option<Arc<Seal>>,
 }
 
 /// The beginning of a file, and the file for formats that must look further.
@@ -76,9 +88,26 @@ pub(crate) struct Source {
     pub(crate) wrappers: Vec<&'static str>,
     /// What is wrong with the wrappers.
     pub(crate) warnings: Vec<String>,
+    pub(crate) told: Told,
+    /// What encrypted files can be opened with.
+    pub(crate) identities: Arc<[Identity]>,
 }
 
 impl Source {
+    /// A file as it was given.
+    pub(crate) fn new(name: String, data: Arc<dyn ReadAt>, identities: Arc<[Identity]>) -> Self {
+        Self { name, data, wrappers: Vec::new(), warnings: Vec::new(), told: Told::default(), identities }
+    }
+
+    /// Looks for a seal, where one can be: at the end of the file, or of what was encrypted.
+    pub(crate) fn find_seal(&mut self) {
+        if self.wrappers.iter().all(|wrapper| *wrapper == age::WRAPPER.name)
+            && let Ok(Some(seal)) = Seal::find(&*self.data)
+        {
+            self.told.seal = Some(Arc::new(seal));
+        }
+    }
+
     /// The first bytes of the file.
     pub(crate) fn head(&self) -> Result<Vec<u8>, OpenError> {
         read_up_to(&*self.data, 0, HEAD_BYTES)

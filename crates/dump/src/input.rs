@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use kdive_base::{PhysAddr, ReadAt};
 
+use crate::age::Identity;
+
 /// The files of one dump, in any order.
 #[derive(Clone, Debug, Default)]
 pub struct Input {
@@ -28,6 +30,10 @@ pub struct InputFile {
 pub struct Hints {
     /// Read pages that the filter left out (and those that may just be zero) as zeros instead of reporting them missing.
     pub zero_excluded: bool,
+    /// What encrypted dumps can be opened with.
+    pub identities: Arc<[Identity]>,
+    /// Read what was redacted as it is in the file, instead of reporting it missing: for copies of the dump.
+    pub as_stored: bool,
 }
 
 impl InputFile {

@@ -50,7 +50,7 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
     let mut facts = describe(&parts, sources)?;
     facts.warnings = warnings;
     let memory = KdumpMemory::new(parts, hints).ok_or(OpenError::NoFiles)?;
-    Ok(Opened { memory: Arc::new(memory), facts, notes, files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, notes))
 }
 
 /// Whether the files are parts of one dump.
@@ -117,7 +117,7 @@ fn describe(parts: &[Part], sources: &[Source]) -> Result<Facts, OpenError> {
         timestamp: Some(header.timestamp).filter(|&seconds| seconds > 0),
         page_size: Some(u64::from(header.block_size)),
         max_mapnr: Some(first.max_mapnr),
-        warnings: Vec::new(),
+        ..Facts::default()
     })
 }
 

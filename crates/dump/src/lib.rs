@@ -13,6 +13,7 @@
 //!   still yields what lies before the cut.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod age;
 mod avml;
 mod blocks;
 mod cache;
@@ -40,17 +41,19 @@ mod s390;
 mod sadump;
 mod savevm;
 mod scan;
+mod seal;
 mod vmware;
 mod window;
 pub mod write;
 mod xen;
 
 pub use error::OpenError;
-pub use facts::{Facts, PartFacts, UtsName};
+pub use facts::{Encryption, Facts, PartFacts, UtsName};
 pub use input::{Hints, Input, InputFile};
 pub use memory::{PhysicalMemory, Run, RunState, RunTotals, Segment};
 pub use notes::{ControlRegisters, CpuNote, DeviceDump, Notes, OtherNote, RawNote};
-pub use open::{Opened, open};
+pub use open::{Decrypted, Opened, decrypt, open};
 pub use probe::{Kind, probe};
 pub use scan::{Candidate, Form, find_vmcoreinfo};
+pub use seal::{BLOCK_BYTES, Manifest, Seal, SealError};
 pub use window::Window;

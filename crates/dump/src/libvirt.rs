@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kdive_base::{Endian, ReadAt};
 
 use crate::OpenError;
-use crate::formats::{Head, Peeled, Source, Wrapper};
+use crate::formats::{Head, Peeled, Source, Told, Wrapper};
 
 pub(crate) const WRAPPER: Wrapper = Wrapper { name: "libvirt save", recognises, peel };
 
@@ -44,7 +44,11 @@ fn peel(source: &Source) -> Result<Peeled, OpenError> {
         return Err(truncated(start));
     }
     let warning = head.starts_with(UNFINISHED).then(|| "libvirt did not finish writing this file".to_owned());
-    Ok(Peeled { data: Arc::new(Behind { file: Arc::clone(&source.data), start }), warning })
+    Ok(Peeled {
+        data: Arc::new(Behind { file: Arc::clone(&source.data), start }),
+        warning,
+        told: Told::default(),
+    })
 }
 
 /// A file from an offset on.

@@ -63,7 +63,7 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
         ..Facts::default()
     };
     let memory = FlatMemory::new(vec![Arc::clone(&source.data)], extents, hints);
-    Ok(Opened { memory: Arc::new(memory), facts, notes: Notes::default(), files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, Notes::default()))
 }
 
 /// A file that ends in its first header has no memory at all.

@@ -88,7 +88,7 @@ fn open(sources: &[Source], _hints: &Hints) -> Result<Opened, OpenError> {
         header,
         page_bytes,
     };
-    Ok(Opened { memory: Arc::new(memory), facts, notes: Notes::default(), files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, Notes::default()))
 }
 
 fn describe(header: &Header, source: &Source) -> Facts {

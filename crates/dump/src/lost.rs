@@ -10,7 +10,7 @@ use std::sync::Arc;
 use kdive_base::{Endian, ReadAt};
 
 use crate::OpenError;
-use crate::formats::{Head, Peeled, Source, Wrapper};
+use crate::formats::{Head, Peeled, Source, Told, Wrapper};
 use crate::window::read_up_to;
 
 pub(crate) const WRAPPER: Wrapper = Wrapper { name: "a file without its kdump header", recognises, peel };
@@ -32,7 +32,11 @@ fn peel(source: &Source) -> Result<Peeled, OpenError> {
     };
     let warning =
         Some("the header of the dump is lost: it was made anew from what the sub-header tells".to_owned());
-    Ok(Peeled { data: Arc::new(Rebuilt { block, file: Arc::clone(&source.data) }), warning })
+    Ok(Peeled {
+        data: Arc::new(Rebuilt { block, file: Arc::clone(&source.data) }),
+        warning,
+        told: Told::default(),
+    })
 }
 
 /// The first block, if the second is a sub-header of version 6 that leads to a VMCOREINFO text.

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use kdive_base::PhysAddr;
 
+use crate::age::Identity;
 use crate::facts::Facts;
 use crate::formats::{FORMATS, Format, Head, Peeled, Source, WITH_IMAGES, WRAPPERS};
 use crate::memory::PhysicalMemory;
 use crate::notes::Notes;
-use crate::packed::PACKINGS;
+use crate::packed::{PACKINGS, age};
 use crate::probe::kind_of;
-use crate::{Hints, Input, InputFile, OpenError, raw};
+use crate::seal::Seal;
+use crate::{Hints, Input, InputFile, OpenError, flattened, raw};
 
 /// Wrappers inside wrappers that are peeled.
 const MAX_WRAPPERS: usize = 4;
@@ -24,8 +26,17 @@ pub struct Opened {
     pub facts: Facts,
     /// VMCOREINFO, registers and the like.
     pub notes: Notes,
+    /// What the writer of the dump left to check it by.
+    pub seal: Option<Arc<Seal>>,
     /// The files as they lie on disk, with their wrappers.
     pub files: Vec<InputFile>,
+}
+
+impl Opened {
+    /// What a format makes of its files.
+    pub(crate) fn new(memory: Arc<dyn PhysicalMemory>, facts: Facts, notes: Notes) -> Self {
+        Self { memory, facts, notes, seal: None, files: Vec::new() }
+    }
 }
 
 /// Opens a dump: one file, or the parts of a split set in any order, some of which may be missing.
@@ -42,7 +53,7 @@ pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
     let mut format: Option<(&'static Format, String)> = None;
     let mut bare = Vec::new();
     for file in input.files {
-        let source = Source { name: file.name, data: file.data, wrappers: Vec::new(), warnings: Vec::new() };
+        let source = Source::new(file.name, file.data, hints.identities.clone());
         let (found, source) = match identify(source.clone()) {
             Err(error @ OpenError::NotADump { .. }) => {
                 bare.push((error, source));
@@ -74,6 +85,10 @@ pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
     let format = format.ok_or(OpenError::NoFiles)?;
     let mut opened = (format.open)(&sources, hints)?;
     opened.facts.files = sources.iter().map(|source| source.name.clone()).collect();
+    let told = sources.first().map(|source| source.told.clone()).unwrap_or_default();
+    opened.facts.encryption = told.encryption;
+    opened.facts.manifest = told.seal.as_ref().map(|seal| seal.manifest.clone());
+    opened.seal = told.seal;
     let wrapper_warnings = sources.into_iter().flat_map(|source| source.warnings);
     opened.facts.warnings.splice(0..0, wrapper_warnings);
     opened.files = files;
@@ -98,6 +113,7 @@ fn raw_files(input: &Input) -> Result<Option<Vec<(InputFile, PhysAddr)>>, OpenEr
 
 fn identify(mut source: Source) -> Result<(&'static Format, Source), OpenError> {
     loop {
+        source.find_seal();
         let bytes = source.head()?;
         let head = Head { bytes: &bytes, file: &*source.data };
         if let Some(format) = FORMATS.iter().find(|format| (format.recognises)(&head)) {
@@ -106,12 +122,45 @@ fn identify(mut source: Source) -> Result<(&'static Format, Source), OpenError> 
         let wrapper = WRAPPERS.iter().chain(PACKINGS).find(|wrapper| (wrapper.recognises)(&head));
         match wrapper {
             Some(wrapper) if source.wrappers.len() < MAX_WRAPPERS => {
-                let Peeled { data, warning } = (wrapper.peel)(&source)?;
+                let Peeled { data, warning, told } = (wrapper.peel)(&source)?;
                 source.data = data;
+                source.told.encryption = source.told.encryption.or(told.encryption);
+                source.told.seal = source.told.seal.or(told.seal);
                 source.wrappers.push(wrapper.name);
                 source.warnings.extend(warning.map(|warning| format!("{}: {warning}", source.name)));
             }
             _ => return Err(OpenError::NotADump { kind: kind_of(&head), name: source.name }),
         }
     }
+}
+
+/// What is inside an encrypted file.
+pub struct Decrypted {
+    /// Its bytes.
+    pub data: Arc<dyn kdive_base::ReadAt>,
+    /// Whether it is a flattened dump.
+    pub flattened: bool,
+    /// What is wrong with the encrypted file.
+    pub warning: Option<String>,
+}
+
+/// Opens an encrypted file, whatever is in it; `None` if it is not encrypted.
+///
+/// # Errors
+/// When none of the identities opens it, or nothing of it can be had.
+pub fn decrypt(
+    name: &str,
+    file: Arc<dyn kdive_base::ReadAt>,
+    identities: Arc<[Identity]>,
+) -> Result<Option<Decrypted>, OpenError> {
+    let source = Source::new(name.to_owned(), file, identities);
+    let bytes = source.head()?;
+    if !(age::WRAPPER.recognises)(&Head { bytes: &bytes, file: &*source.data }) {
+        return Ok(None);
+    }
+    let Peeled { data, warning, .. } = (age::WRAPPER.peel)(&source)?;
+    let inside = Source { data: Arc::clone(&data), ..source };
+    let head = inside.head()?;
+    let flattened = (flattened::WRAPPER.recognises)(&Head { bytes: &head, file: &*data });
+    Ok(Some(Decrypted { data, flattened, warning }))
 }

@@ -24,5 +24,5 @@ pub(crate) fn open(files: &[(InputFile, PhysAddr)], hints: &Hints) -> Result<Ope
     let data = files.iter().map(|(file, _)| Arc::clone(&file.data)).collect();
     let facts = Facts { format: "raw image", ..Facts::default() };
     let memory = FlatMemory::new(data, extents, hints);
-    Ok(Opened { memory: Arc::new(memory), facts, notes: Notes::default(), files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, Notes::default()))
 }

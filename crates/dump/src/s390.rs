@@ -86,5 +86,5 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
     }
     let extents = backed(header.start, header.memory, (0, has), header.bytes, header.memory);
     let memory = FlatMemory::new(vec![Arc::clone(&source.data)], Extents::overlay(extents.into()), hints);
-    Ok(Opened { memory: Arc::new(memory), facts, notes: Notes::default(), files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, Notes::default()))
 }

@@ -67,7 +67,7 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
     let notes = Notes { cpus: processors::read(&*source.data, &dump), ..Notes::default() };
     let memory = SadumpMemory::new(&parts, held, disks, &dump, hints);
     facts.warnings.extend(memory.warning());
-    Ok(Opened { memory: Arc::new(memory), facts, notes, files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, notes))
 }
 
 /// One file.

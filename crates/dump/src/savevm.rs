@@ -91,7 +91,7 @@ fn open(sources: &[Source], _hints: &Hints) -> Result<Opened, OpenError> {
         pages: Cache::new(PAGES_KEPT),
         is_complete,
     };
-    Ok(Opened { memory: Arc::new(memory), facts, notes, files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, notes))
 }
 
 /// A place of pages, and the physical address of the first.

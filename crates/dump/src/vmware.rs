@@ -77,7 +77,7 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
     }
     let memory = FlatMemory::new(vec![Arc::clone(&place.file.data)], extents, hints);
     let notes = Notes { cpus: snapshot.cpus.notes(), ..Notes::default() };
-    Ok(Opened { memory: Arc::new(memory), facts, notes, files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, notes))
 }
 
 /// The snapshot, and the image of memory that was given with it.

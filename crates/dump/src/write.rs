@@ -15,15 +15,18 @@ mod frames;
 mod kdump;
 mod pack;
 mod plan;
+mod sealed;
 mod sink;
 
 use kdive_base::{Cancel, Cancelled};
 
+pub use crate::seal::Sign;
 pub use elf::write_elf;
 pub use frames::FrameSet;
 pub use kdump::{KdumpOptions, write_kdump};
 pub use pack::Compression;
 pub use plan::{Keep, Plan};
+pub use sealed::{EncryptedSink, seal_of};
 pub use sink::{FlattenedSink, LimitedSink, PlainSink, Sink, VoidSink};
 
 /// Bytes of the pages that are written.

@@ -77,7 +77,7 @@ fn open(sources: &[Source], hints: &Hints) -> Result<Opened, OpenError> {
         facts.warnings.push(format!("truncated: the file ends at {has} bytes, its pages at {needs}"));
     }
     let memory = FlatMemory::new(vec![Arc::clone(file)], extents, hints);
-    Ok(Opened { memory: Arc::new(memory), facts, notes: Notes::default(), files: Vec::new() })
+    Ok(Opened::new(Arc::new(memory), facts, Notes::default()))
 }
 
 /// Pages that follow one another in the table and in memory.

@@ -126,7 +126,7 @@ fn memory_beyond_the_file_size_of_a_segment_is_zero_or_excluded() {
             (0x2000, 0x4000, RunState::Missing(Why::ZeroOrExcluded)),
         ]
     );
-    let zeroed = open(input(&[bytes]), &Hints { zero_excluded: true }).unwrap();
+    let zeroed = open(input(&[bytes]), &Hints { zero_excluded: true, ..Hints::default() }).unwrap();
     assert_eq!(read_page(&*zeroed.memory, 3).unwrap(), vec![0; PAGE]);
 }
 

@@ -117,7 +117,7 @@ proptest! {
             let at = at.index(if in_header { 640.min(bytes.len()) } else { bytes.len() });
             bytes[at] = value;
         }
-        if let Ok(opened) = open(input(&[bytes]), &Hints { zero_excluded }) {
+        if let Ok(opened) = open(input(&[bytes]), &Hints { zero_excluded, ..Hints::default() }) {
             touch(&opened);
         }
     }

@@ -142,7 +142,7 @@ fn runs_tell_present_excluded_and_no_memory() {
 
 #[test]
 fn excluded_pages_read_as_zeros_only_when_asked() {
-    let hints = Hints { zero_excluded: true };
+    let hints = Hints { zero_excluded: true, ..Hints::default() };
     let opened = open(input(&[sample().build()]), &hints).unwrap();
     assert_eq!(read_page(&*opened.memory, 0).unwrap(), vec![0; PAGE]);
     assert_eq!(read_page(&*opened.memory, 25), Err(Why::NeverPresent), "no RAM is not an excluded page");

@@ -48,7 +48,9 @@ fn one_partition_and_a_medium_are_read() {
             let opened = open_bytes(&Sadump { version, ..sample(kind) }.build()[0]).unwrap();
             expect_sample(&opened);
             assert_eq!(opened.facts.version, Some(version as u32));
-            let zeroed = open(input(&sample(kind).build()), &Hints { zero_excluded: true }).unwrap();
+            let zeroed =
+                open(input(&sample(kind).build()), &Hints { zero_excluded: true, ..Hints::default() })
+                    .unwrap();
             assert_eq!(read_page(&*zeroed.memory, 3).unwrap(), vec![0; PAGE]);
         }
     }

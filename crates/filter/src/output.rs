@@ -5,7 +5,7 @@ use std::ops::Range;
 use kdive_dump::write::{
     Compression, Control, KdumpOptions, Plan, Sink, WriteError, Written, write_elf, write_kdump,
 };
-use kdive_dump::{Facts, Notes, UtsName};
+use kdive_dump::{Facts, Manifest, Notes, UtsName};
 use kdive_linux::system::Uts;
 use kdive_target::Kernel;
 
@@ -67,6 +67,28 @@ impl Header {
         }
         self.phys_base = kernel.phys_base().clone().unwrap_or(0);
         self
+    }
+
+    /// What a manifest tells of the dump; its hashes are for the writer to fill in.
+    #[must_use]
+    pub fn manifest(&self, notes: &Notes) -> Manifest {
+        let text = notes.vmcoreinfo.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
+        // Some kernels give a build-id that is none.
+        let is_hex = |id: &String| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let named = |known: &str, key| {
+            if known.is_empty() { line(key).unwrap_or_default() } else { known.to_owned() }
+        };
+        let stamp = Some(self.timestamp).filter(|stamp| *stamp > 0);
+        Manifest {
+            host: self.uts.nodename.clone(),
+            release: named(&self.uts.release, "OSRELEASE="),
+            machine: self.uts.machine.clone(),
+            build_id: line("BUILD-ID=").filter(is_hex),
+            crash_time: line("CRASHTIME=").and_then(|time| time.parse().ok()).or(stamp),
+            level: self.level.number().into(),
+            ..Manifest::default()
+        }
     }
 
     /// Adds what is left out now to what was already.

@@ -8,6 +8,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use kdive_dump::write::Compression;
 use kdive_filter::{Format, Levels};
 
+use super::sealing::{Recipients, recipients};
+
 /// zlib-rs, as zlib-ng, compresses faster and worse at levels 1 and 2 than zlib does at its level 1, which makedumpfile uses.
 pub(super) const ZLIB_LEVEL: u32 = 3;
 
@@ -37,6 +39,15 @@ pub(crate) enum DumpVerb {
     Verify(InputArgs),
     /// Count pages by what they are used for, and what each level would leave of them
     Usage(UsageArgs),
+    /// Encrypt a file as it is, for public keys
+    ///
+    /// The format is age's: kdive opens it in place with --identity, `age -d` decrypts it. `filter --encrypt` filters and
+    /// encrypts in one go.
+    Encrypt(EncryptArgs),
+    /// Decrypt a file, with --identity
+    ///
+    /// No need to, for kdive: it reads encrypted dumps in place. A flattened dump becomes a plain one.
+    Decrypt(DecryptArgs),
     /// Take the flags of makedumpfile(8); kdive does so too when it is called by that name
     #[command(disable_help_flag = true)]
     Makedumpfile {
@@ -106,6 +117,41 @@ pub(crate) struct FormArgs {
     /// Write over a file that exists
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Encrypt for a public key (age1...), or those in a file; may be given several times
+    #[arg(short = 'r', long = "encrypt", value_name = "RECIPIENT", value_parser = recipients)]
+    pub(crate) encrypt: Vec<Recipients>,
+    /// Leave no hashes and no manifest behind the dump: `verify` finds less then
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EncryptArgs {
+    /// Public key (age1...) that it is encrypted for, or a file of such; may be given several times
+    #[arg(short = 'r', long = "recipient", value_name = "RECIPIENT", value_parser = recipients, required = true)]
+    pub(crate) recipients: Vec<Recipients>,
+    /// Write over a file that exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// The file to write; `-` is standard output
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DecryptArgs {
+    /// Write over a file that exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// The encrypted file
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// The file to write; `-` is standard output
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -187,7 +233,7 @@ impl DumpVerb {
             Self::Split(args) => &args.files,
             Self::Verify(args) => return Ok(args.files.clone()),
             Self::Usage(args) => return Ok(args.input.files.clone()),
-            Self::Makedumpfile { .. } => return Ok(Vec::new()),
+            Self::Encrypt(_) | Self::Decrypt(_) | Self::Makedumpfile { .. } => return Ok(Vec::new()),
         };
         match files.split_last() {
             Some((_, inputs)) if !inputs.is_empty() => Ok(inputs.to_vec()),
@@ -203,7 +249,8 @@ impl DumpVerb {
         match self {
             Self::Filter(_) | Self::Usage(_) => true,
             Self::Split(args) => args.levels.0.iter().any(|level| level.asks_use()),
-            Self::Convert(_) | Self::Join(_) | Self::Verify(_) | Self::Makedumpfile { .. } => false,
+            Self::Convert(_) | Self::Join(_) | Self::Verify(_) => false,
+            Self::Encrypt(_) | Self::Decrypt(_) | Self::Makedumpfile { .. } => false,
         }
     }
 }

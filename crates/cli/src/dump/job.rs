@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use kdive_base::{Cancel, Cancelled};
 use kdive_commands::Progress as _;
+use kdive_dump::Manifest;
 use kdive_dump::write::{Control, Keep, Plan, WriteError, Written};
 use kdive_filter::{Classes, DumpLevel, Format, Header, Levels, Output, Selection, Usage, verify};
 use kdive_target::{Kernel, Lacks};
 
 use super::args::{FormArgs, OutputArgs, SplitArgs, UsageArgs};
 use super::report::{Report, UsageTable, Verdict, show};
+use super::sealing::{Sealing, now};
 use super::target::{NoTarget, Target};
 use crate::args::OpenArgs;
 use crate::open::{self, OpenFailure};
@@ -132,7 +134,7 @@ impl Job {
             let write = |sink: &mut dyn kdive_dump::write::Sink| {
                 output.write(&plan, notes, Some(part), sink, &control)
             };
-            let written = target.with_sink(form.limit, write)?;
+            let written = self.sealing(form, &output).write(&mut target, form.limit, write)?;
             let source_is = |source| JobError::Incomplete { name: target.name(), source };
             report.add(target.name(), &written.map_err(source_is)?);
         }
@@ -199,8 +201,9 @@ impl Job {
         let plan = Plan::new(&*self.dump.memory, keep, &control)?;
         let output = self.output(form, level);
         let mut report = self.report(level);
-        let written = target
-            .with_sink(form.limit, |sink| output.write(&plan, &self.dump.notes, None, sink, &control))?;
+        let written = self
+            .sealing(form, &output)
+            .write(target, form.limit, |sink| output.write(&plan, &self.dump.notes, None, sink, &control))?;
         self.bar.hide();
         let name = target.name();
         report.add(name.clone(), &written.map_err(|source| JobError::Incomplete { name, source })?);
@@ -256,6 +259,17 @@ impl Job {
             None => header,
         };
         Output { format: form.format(), header }
+    }
+
+    /// What goes around the dump, and behind it.
+    fn sealing(&self, form: &FormArgs, output: &Output) -> Sealing {
+        let manifest = Manifest {
+            tool: format!("kdive {}", env!("CARGO_PKG_VERSION")),
+            written: now(),
+            ..output.header.manifest(&self.dump.notes)
+        };
+        let recipients = form.encrypt.iter().flat_map(|keys| keys.0.iter().cloned()).collect();
+        Sealing { recipients, manifest: (!form.no_manifest).then_some(manifest) }
     }
 
     fn plain(&self) -> Control<'_> {

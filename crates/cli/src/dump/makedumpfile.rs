@@ -139,6 +139,8 @@ fn form(flags: &Flags) -> FormArgs {
         memory: flags.memory,
         limit: flags.limit,
         overwrite: flags.force,
+        encrypt: Vec::new(),
+        no_manifest: true,
     }
 }
 

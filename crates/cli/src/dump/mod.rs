@@ -1,13 +1,16 @@
 //! `kdive dump`: smaller dumps of dumps, other formats, checks. It opens files and writes files; the work is done by
 //! `kdive-filter`.
 //!
-//! `args` says what can be typed, `job` does it, `target` is where the bytes go, `report` what is said of it;
+//! `args` says what can be typed, `job` does it, `target` is where the bytes go, `sealing` what goes around and behind
+//! them, `report` what is said of it; `envelope` encrypts and decrypts files as they are;
 //! `makedumpfile` takes the flags of that program instead.
 
 mod args;
+mod envelope;
 mod job;
 pub(crate) mod makedumpfile;
 mod report;
+mod sealing;
 mod target;
 
 use std::process::ExitCode;
@@ -22,6 +25,19 @@ use job::Job;
 pub(crate) fn run(verb: &DumpVerb, cli: &Cli) -> ExitCode {
     if let DumpVerb::Makedumpfile { words } = verb {
         return makedumpfile::main(words.clone());
+    }
+    let enveloped = match verb {
+        DumpVerb::Encrypt(args) => Some(envelope::encrypt(args)),
+        DumpVerb::Decrypt(args) => Some(envelope::decrypt(args, &cli.open)),
+        _ => None,
+    };
+    if let Some(done) = enveloped {
+        return done
+            .unwrap_or_else(|problem| {
+                failure(&problem);
+                Status::CommandFailed
+            })
+            .into();
     }
     let job = match Job::open(&cli.open, verb.asks_kernel()) {
         Ok(job) => job,
@@ -39,7 +55,7 @@ pub(crate) fn run(verb: &DumpVerb, cli: &Cli) -> ExitCode {
         DumpVerb::Split(args) => job.split(args, cli.json),
         DumpVerb::Verify(_) => job.verify(cli.json),
         DumpVerb::Usage(args) => job.usage(args, cli.json),
-        DumpVerb::Makedumpfile { .. } => Ok(Status::Done),
+        DumpVerb::Encrypt(_) | DumpVerb::Decrypt(_) | DumpVerb::Makedumpfile { .. } => Ok(Status::Done),
     };
     match done {
         Ok(status) => status.into(),

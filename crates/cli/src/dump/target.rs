@@ -50,7 +50,7 @@ impl Target {
         }
         let mut options = OpenOptions::new();
         // A dump is full of secrets.
-        options.write(true).mode(0o600);
+        options.read(true).write(true).mode(0o600);
         if overwrite {
             options.create(true).truncate(true)
         } else {
@@ -71,6 +71,14 @@ impl Target {
             Self::File { path, .. } => path.display().to_string(),
             Self::Stream(_) => "-".into(),
             Self::Nowhere => "(nothing is written)".into(),
+        }
+    }
+
+    /// What takes bytes one after the other, if anything does.
+    pub(super) fn writer(&mut self) -> Option<&mut File> {
+        match self {
+            Self::File { file, .. } | Self::Stream(file) => Some(file),
+            Self::Nowhere => None,
         }
     }
 

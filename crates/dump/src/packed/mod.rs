@@ -5,6 +5,7 @@
 //! the next ([`zstd`], [`lz4`]). Each makes a table of pieces, and [`Unpacked`] reads through it, keeping the few pieces
 //! that were used last. A file that is one large piece is refused, with the way out.
 
+pub(crate) mod age;
 mod gzip;
 mod lz4;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kdive_base::{ReadAt, Why};
 
 use crate::OpenError;
-use crate::formats::{Peeled, Source, Wrapper};
+use crate::formats::{Peeled, Source, Told, Wrapper};
 
 /// Packings that [`crate::open()`] reads through.
 pub(crate) static PACKINGS: &[Wrapper] = &[gzip::WRAPPER, zstd::WRAPPER, xz::WRAPPER, lz4::WRAPPER];
@@ -112,7 +113,7 @@ fn peeled<D: Decode + 'static>(
             warning.unwrap_or_else(|| "nothing is in it".into()),
         ));
     }
-    Ok(Peeled { data: Arc::new(unpacked), warning })
+    Ok(Peeled { data: Arc::new(unpacked), warning, told: Told::default() })
 }
 
 /// A file that cannot be read at random.

@@ -59,8 +59,7 @@ fn lz4(bytes: &[u8], linked: bool) -> Vec<u8> {
 }
 
 fn peel(packed: Vec<u8>) -> Result<(Arc<dyn ReadAt>, Option<String>), OpenError> {
-    let source =
-        Source { name: "f".into(), data: Arc::new(packed), wrappers: Vec::new(), warnings: Vec::new() };
+    let source = Source::new("f".into(), Arc::new(packed), Arc::default());
     let head = source.head().unwrap();
     let head = Head { bytes: &head, file: &*source.data };
     let wrapper = PACKINGS.iter().find(|wrapper| (wrapper.recognises)(&head)).expect("a packing");

@@ -98,6 +98,16 @@ impl<W: Write> FlattenedSink<W> {
         Ok(Self { output })
     }
 
+    /// What the stream goes to.
+    pub(super) fn output(&mut self) -> &mut W {
+        &mut self.output
+    }
+
+    /// What the stream went to.
+    pub(super) fn into_output(self) -> W {
+        self.output
+    }
+
     fn record(&mut self, offset: i64, size: i64) -> io::Result<()> {
         self.output.write_all(&offset.to_be_bytes())?;
         self.output.write_all(&size.to_be_bytes())
