@@ -50,10 +50,12 @@ impl Boots {
             }
             return;
         }
+        if self.session.active && self.session.line(line) {
+            return;
+        }
         let meanings = openings::meanings(text);
-        let session =
-            self.session.active || meanings.iter().any(|meaning| matches!(meaning, Phrase::Session));
-        if session && self.session.line(line) {
+        let begins = || meanings.iter().any(|meaning| matches!(meaning, Phrase::Session));
+        if !self.session.active && begins() && self.session.line(line) {
             return;
         }
         if system::is_boot(text) && !self.session.active {
@@ -124,10 +126,11 @@ impl Boot {
         if let Some(index) = event {
             self.events.note(index, line);
         }
-        if opens || self.assembler.is_busy() {
-            self.memory.line(text);
+        let is_row = (opens || self.assembler.is_busy()) && self.memory.line(text, opens);
+        // Tables of a report are most of a log that is full of them: their rows need no other reader.
+        if !(is_row && meanings.is_empty() && self.assembler.row(line)) {
+            self.assembler.line(line, meanings);
         }
-        self.assembler.line(line, meanings);
     }
 
     /// A panic on an operator's request is still that request.

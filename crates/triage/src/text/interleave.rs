@@ -29,6 +29,8 @@ pub(super) struct Assembler {
     tasks: usize,
     /// The complaint that got the last line.
     last: u64,
+    /// Lines behind `[ cut here ]`: what the warning or assertion says that is about to come.
+    cut: Option<Vec<String>>,
     /// Kinds that were seen, to know what a panic is the consequence of.
     seen: Vec<Kind>,
 }
@@ -56,7 +58,7 @@ enum Join {
 impl Assembler {
     /// Whether lines without any phrase may matter.
     pub(super) fn is_busy(&self) -> bool {
-        !self.open.is_empty()
+        !self.open.is_empty() || self.cut.is_some()
     }
 
     /// Takes a line.
@@ -64,8 +66,35 @@ impl Assembler {
         self.echo = self.echo.saturating_sub(1);
         match openings::of(line.text(), meanings) {
             Some(splat) => self.opens(splat, line),
+            None if self.cut.is_some() => self.behind_cut(line),
             None => self.feed(line),
         }
+    }
+
+    /// Keeps what stands between `[ cut here ]` and the line that says where.
+    fn behind_cut(&mut self, line: &Line<'_>) {
+        const MOST_BETWEEN: usize = 4;
+        let lines = self.cut.get_or_insert_default();
+        if lines.len() < MOST_BETWEEN {
+            lines.push(line.text().to_owned());
+        }
+        if lines.len() >= MOST_BETWEEN || self.of(line).is_some() {
+            self.cut = None;
+            self.feed(line);
+        }
+    }
+
+    /// Takes a row of a memory report, where such a report is what the line belongs to.
+    pub(super) fn row(&mut self, line: &Line<'_>) -> bool {
+        let at = self.of(line);
+        let Some(open) =
+            at.and_then(|at| self.open.get_mut(at)).filter(|open| open.builder.is_memory_report())
+        else {
+            return false;
+        };
+        self.echo = self.echo.saturating_sub(1);
+        self.last = open.serial;
+        open.builder.row()
     }
 
     fn opens(&mut self, mut splat: Splat, line: &Line<'_>) {
@@ -78,8 +107,10 @@ impl Assembler {
             {
                 self.close(at);
             }
+            self.cut = self.open.is_empty().then(Vec::new);
             return;
         }
+        let cut = self.cut.take().unwrap_or_default();
         if let Some(at) = at
             && let Some(open) = self.open.get_mut(at)
         {
@@ -108,6 +139,9 @@ impl Assembler {
             return;
         }
         self.begin(splat, line.caller);
+        if let Some(open) = self.open.last_mut() {
+            cut.iter().filter(|text| !text.is_empty()).for_each(|text| open.builder.detail(text));
+        }
     }
 
     /// A second one with registers before the first has its trace: two processors print at once.
@@ -317,7 +351,12 @@ fn join(open: &Builder, new: &Splat) -> Join {
         kind if kind == old
             && matches!(
                 kind,
-                Kind::OutOfMemory | Kind::RcuStall | Kind::MachineCheck | Kind::Lockdep | Kind::StackGuard
+                Kind::OutOfMemory
+                    | Kind::RcuStall
+                    | Kind::MachineCheck
+                    | Kind::Lockdep
+                    | Kind::StackGuard
+                    | Kind::CsdLock
             ) =>
         {
             Join::Line

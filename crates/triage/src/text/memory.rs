@@ -75,20 +75,42 @@ pub(super) fn is_row(text: &str) -> bool {
 }
 
 impl MemoryReports {
-    /// Takes a line. Lines of other things tell nothing.
-    pub(super) fn line(&mut self, text: &str) {
+    /// Takes a line, which may begin a report (`opens`). Lines of other things tell nothing. Whether it was a row of a table.
+    pub(super) fn line(&mut self, text: &str, opens: bool) -> bool {
         if self.caches {
             self.caches = text.starts_with("Name ") || self.cache(text);
             if self.caches {
-                return;
+                return true;
             }
         }
+        match text.as_bytes() {
+            [b'[', ..] if !text.starts_with("[ pid ]") && !text.starts_with("[  pid  ]") => {
+                let row = task(text);
+                if let Some((pid, row)) = row {
+                    self.task(pid, row);
+                }
+                return row.is_some();
+            }
+            [b'N', b'o', b'd', b'e', b' ', ..] => {
+                let is_zone = self.zone(text);
+                if !is_zone {
+                    self.totals(text);
+                }
+                return is_zone;
+            }
+            _ => self.other_line(text, opens),
+        }
+        false
+    }
+
+    /// Takes a line of no table.
+    fn other_line(&mut self, text: &str, opens: bool) {
         if text.starts_with("Unreclaimable slab info:") {
             self.facts.caches.clear();
             self.caches = true;
             return;
         }
-        if text.contains("invoked oom-killer") || text.contains("page allocation failure") {
+        if opens && (text.contains("invoked oom-killer") || text.contains("page allocation failure")) {
             return self.request(text);
         }
         if text.starts_with("Mem-Info:") || text.starts_with("Mem-info:") {
@@ -97,7 +119,9 @@ impl MemoryReports {
             self.columns.clear();
         } else if text.starts_with("oom-kill:constraint=") {
             self.constraint(text);
-        } else if text.contains("illed process") || text.contains("Kill process") {
+        } else if text.contains("rocess ")
+            && (text.contains("illed process") || text.contains("Kill process"))
+        {
             self.killed(text);
         } else if text.starts_with("memory: usage ") {
             let limit = number_after(text, "limit ").map(|kilobytes| kilobytes.saturating_mul(1024));
@@ -106,8 +130,6 @@ impl MemoryReports {
         } else if text.starts_with("[  pid  ]") || text.starts_with("[ pid ]") {
             self.columns = columns(text);
             self.facts.tasks.clear();
-        } else if let Some((pid, row)) = task(text) {
-            self.task(pid, row);
         } else if !self.zone(text) {
             self.totals(text);
         }
@@ -174,24 +196,28 @@ impl MemoryReports {
 
     /// A row of the table of tasks, by the columns of its heading.
     fn task(&mut self, pid: i32, row: &str) {
-        let values: Vec<_> = row.split_whitespace().collect();
-        let value = |name: &str| {
-            let at = self.columns.iter().position(|column| *column == name)?;
-            values.get(at).copied()
-        };
-        let pages = |name: &str| value(name)?.parse::<u64>().ok().map(|pages| pages.saturating_mul(PAGE));
-        let name_at = self.columns.iter().position(|column| *column == "name");
-        let Some(comm) = name_at.and_then(|at| values.get(at..)).filter(|name| !name.is_empty()) else {
+        if self.facts.tasks.len() >= MOST_TASKS {
             return;
-        };
-        let task = TaskMemory {
-            pid,
-            comm: comm.join(" "),
-            rss: pages("rss"),
-            swap: pages("swapents"),
-            oom_score_adj: value("oom_score_adj").and_then(|value| value.parse().ok()),
-        };
-        if self.facts.tasks.len() < MOST_TASKS {
+        }
+        let pages = |value: &str| value.parse::<u64>().ok().map(|pages| pages.saturating_mul(PAGE));
+        let mut task = TaskMemory { pid, ..TaskMemory::default() };
+        let mut rest = row;
+        for column in &self.columns {
+            let (value, behind) = word(rest);
+            match *column {
+                "rss" => task.rss = pages(value),
+                "swapents" => task.swap = pages(value),
+                "oom_score_adj" => task.oom_score_adj = value.parse().ok(),
+                // Names may have spaces.
+                "name" => {
+                    task.comm = rest.trim().to_owned();
+                    break;
+                }
+                _ => {}
+            }
+            rest = behind;
+        }
+        if !task.comm.is_empty() {
             self.facts.tasks.push(task);
         }
     }
@@ -363,7 +389,7 @@ mod tests {
             "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/limited,task_memcg=/limited/inner,task=hog-steady,pid=175,uid=0",
             "Memory cgroup out of memory: Killed process 175 (hog-steady) total-vm:17404kB, anon-rss:16432kB, file-rss:4kB, shmem-rss:680kB, UID:0 pgtables:68kB oom_score_adj:0",
         ] {
-            reports.line(text);
+            reports.line(text, true);
         }
         let facts = &reports.facts;
         let request = facts.request.as_ref().unwrap();
@@ -406,7 +432,7 @@ mod tests {
             "Total swap = 8kB",
         ] {
             assert!(is_row(text), "{text}");
-            reports.line(text);
+            reports.line(text, true);
         }
         let facts = &reports.facts;
         assert_eq!(

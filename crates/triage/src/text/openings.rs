@@ -79,6 +79,10 @@ pub(super) fn next_in(block: &[u8]) -> Option<usize> {
 /// What the phrases in a line mean, the first in the lists first.
 pub(super) fn meanings(text: &str) -> Vec<Phrase> {
     let Some(automaton) = &PHRASES.automaton else { return Vec::new() };
+    // Most lines have none, and the search for the first is the faster one.
+    if automaton.find(text).is_none() {
+        return Vec::new();
+    }
     let mut found: Vec<_> =
         automaton.find_overlapping_iter(text).map(|hit| hit.pattern().as_usize()).collect();
     found.sort_unstable();
@@ -93,6 +97,10 @@ pub(super) fn may_open(meanings: &[Phrase]) -> bool {
 
 /// The complaint that a line begins, if it begins one.
 pub(super) fn of(text: &str, meanings: &[Phrase]) -> Option<Splat> {
+    // `---[ end Kernel panic - not syncing: ... ]---` repeats what it ends.
+    if meanings.is_empty() || text.contains("--[ end ") {
+        return None;
+    }
     meanings.iter().find_map(|meaning| {
         let Phrase::Opening(opening) = meaning else { return None };
         // Source code, and what quotes a log, says nothing.

@@ -78,8 +78,12 @@ fn is_control(name: &str) -> bool {
 
 /// The register of a name; four digits tell a selector from a base.
 fn register(name: &str, digits: usize) -> Option<Register> {
-    let upper = name.to_ascii_uppercase();
-    Some(match upper.as_str() {
+    // No name is longer than `ORIG_RAX`; this is asked for every line with a colon.
+    let mut upper = [0; 8];
+    let upper = upper.get_mut(..name.len())?;
+    upper.copy_from_slice(name.as_bytes());
+    upper.make_ascii_uppercase();
+    Some(match std::str::from_utf8(upper).ok()? {
         "RAX" | "EAX" => Register::Rax,
         "RBX" | "EBX" => Register::Rbx,
         "RCX" | "ECX" => Register::Rcx,

@@ -158,7 +158,8 @@ pub(super) fn symbol(text: &str) -> Option<(Place, &str)> {
     };
     let end = text.find(|letter: char| !is_name_letter(letter)).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
-    if !is_name(name) {
+    let with_offset = rest.starts_with("+0x");
+    if !is_name(name) || !with_offset && !rest.starts_with(" [") && !rest.starts_with(" (") {
         return None;
     }
     let mut place =

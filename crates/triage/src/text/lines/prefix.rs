@@ -20,6 +20,12 @@ pub(super) fn strip(text: &str) -> Stripped<'_> {
     for _ in 0..MOST_PIECES {
         let Some(rest) = piece(&mut line) else { break };
         line.rest = rest.trim_start();
+        // Behind a stamp of `printk` words are what the kernel said, but for the host that journald puts there.
+        let words =
+            line.time_ns.is_some() && line.rest.starts_with(|letter: char| letter.is_ascii_alphabetic());
+        if words && tagged(line.rest).is_none() {
+            break;
+        }
     }
     if line.time_ns.is_none()
         && let Some(at) = stamp_within(line.rest)

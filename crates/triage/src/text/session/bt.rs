@@ -36,8 +36,11 @@ pub(in crate::text) struct Backtrace {
 impl Backtrace {
     /// `PID: 21797 TASK: db976d30 CPU: 0 COMMAND: "nodemon"`.
     pub(super) fn heading(text: &str) -> Option<Self> {
-        let text =
-            text.strip_prefix("PID:").or_else(|| after(text, "] PID:").filter(|_| text.starts_with('[')))?;
+        let text = match text.strip_prefix("PID:") {
+            Some(rest) => rest,
+            None if text.starts_with('[') => after(text, "] PID:")?,
+            None => return None,
+        };
         let (pid, _) = decimal(text.trim_start())?;
         let task = hex(after(text, "TASK:")?.trim_start())?.0;
         let cpu = after(text, "CPU:").and_then(|rest| decimal(rest.trim_start()));
@@ -75,7 +78,9 @@ impl Backtrace {
             }
             return true;
         }
-        if let Some(place) = between(text, "[exception RIP: ", "]") {
+        if text.starts_with('[')
+            && let Some(place) = between(text, "[exception RIP: ", "]")
+        {
             self.flush();
             self.place = old_symbol(place)
                 .or_else(|| Some(Place { address: Some(VirtAddr(hex(place)?.0)), ..Place::default() }));

@@ -84,6 +84,9 @@ impl Tables {
             self.zone = Next::Areas;
             return true;
         }
+        if self.zone == Next::Nothing {
+            return false;
+        }
         let columns: Vec<_> = text.split_whitespace().collect();
         match (self.zone, &*columns) {
             (Next::Node, [node]) => self.node = node.parse().ok(),
@@ -120,11 +123,12 @@ impl Tables {
 
     /// `kmem -s`: `d8a0b174 tcp_bind_bucket 32 627 2800 25 4k`. Its newer form has the name last.
     fn cache(&mut self, text: &str) -> bool {
-        let columns: Vec<_> = text.split_whitespace().collect();
-        let [address, a, b, c, d, e, f] = &*columns else { return false };
-        if hex(address).is_none_or(|(_, digits, rest)| digits < 7 || !rest.is_empty()) {
+        let address = text.split_whitespace().next().and_then(hex);
+        if address.is_none_or(|(_, digits, rest)| digits < 7 || !rest.is_empty()) {
             return false;
         }
+        let columns: Vec<_> = text.split_whitespace().collect();
+        let [_, a, b, c, d, e, f] = &*columns else { return false };
         let row = if e.bytes().all(|byte| byte.is_ascii_digit()) && f.ends_with('k') {
             (*a, [*b, *c, *d, *e], *f)
         } else if e.ends_with('k') {

@@ -185,6 +185,21 @@ impl Builder {
         }
     }
 
+    /// Whether it is a report of memory that ran out, with its tables.
+    pub(super) fn is_memory_report(&self) -> bool {
+        matches!(self.splat.kind, Kind::OutOfMemory | Kind::AllocationFailure)
+    }
+
+    /// Takes a row of its tables; `false` where it has had too many lines.
+    pub(super) fn row(&mut self) -> bool {
+        self.lines = self.lines.saturating_add(1);
+        self.foreign = 0;
+        if self.part == Part::Trace && !self.trace.frames.is_empty() {
+            self.part = Part::Tail;
+        }
+        self.lines <= MOST_LINES
+    }
+
     /// Takes a line.
     pub(super) fn feed(&mut self, line: &Line<'_>) -> Fed {
         let text = line.text();
@@ -192,7 +207,7 @@ impl Builder {
         if self.lines > MOST_LINES {
             return Fed::Over;
         }
-        if text.contains("[ end trace ") || text.contains("[ end Kernel panic") {
+        if text.contains("[ end ") && (text.contains("[ end trace ") || text.contains("[ end Kernel panic")) {
             return Fed::End;
         }
         if self.continues(text, line.width) || self.body(text, line.width) {
@@ -219,8 +234,7 @@ impl Builder {
             self.part = Part::Tail;
         }
         self.foreign = self.foreign.saturating_add(1);
-        if matches!(self.splat.kind, Kind::OutOfMemory | Kind::AllocationFailure) && memory_rows::is_row(text)
-        {
+        if self.is_memory_report() && memory_rows::is_row(text) {
             self.foreign = 0;
             return Fed::Taken;
         }
@@ -345,6 +359,10 @@ impl Builder {
 
     /// Lines that every complaint may have.
     fn body(&mut self, text: &str, width: usize) -> bool {
+        // Frames are most of what is read, and no other rule wants such a line.
+        if self.part == Part::Trace && is_frame(text) && self.frames(text) {
+            return true;
+        }
         if let Some(rest) = text
             .strip_prefix("Call Trace:")
             .or_else(|| text.strip_prefix("Call trace:"))
@@ -677,6 +695,12 @@ fn place_of(text: &str) -> Option<Place> {
 
 fn between_braces(text: &str) -> Option<&str> {
     after(text, "{")?.split_once('}').map(|(inner, _)| inner)
+}
+
+/// Whether a line looks like a frame of today: `f+0x8/0x20`.
+fn is_frame(text: &str) -> bool {
+    let (first, _) = word(text.trim_start_matches("? "));
+    first.contains("+0x") && !first.contains(':')
 }
 
 /// A line of `=` or `-` or `*`.
