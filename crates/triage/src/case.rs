@@ -139,6 +139,28 @@ pub enum EventKind {
     GpuHang,
     /// No root filesystem, no init.
     Boot,
+    /// A module does not fit the kernel (`version magic`, `disagrees about version of symbol`, its BTF).
+    ModuleMismatch,
+    /// A live patch: its transition begins, ends, fails.
+    LivePatch,
+    /// Code that the kernel patches itself was not what it should have been (ftrace, jump labels, static calls).
+    CodePatching,
+    /// kmemleak found objects that nothing points to.
+    MemoryLeak,
+    /// A pool of memory could not be filled or served from (huge pages, CMA).
+    MemoryPool,
+    /// A processor does not come or go.
+    CpuHotplug,
+    /// A guest of a confidential hypervisor could not have something done (`#VC`, `#VE`, memory not accepted).
+    ConfidentialGuest,
+    /// Code of the firmware failed that the kernel had called.
+    EfiRuntime,
+    /// A filesystem went while its inodes were in use.
+    BusyInodes,
+    /// The unwinder did not believe what it found on a stack.
+    Unwinder,
+    /// An interrupt came that nobody has.
+    LostInterrupt,
     /// Something of the audit or security layer that is only noise, kept for its count.
     Noise,
 }

@@ -114,6 +114,10 @@ classes! {
     SleepInAtomic = Software, "sleep in atomic context";
     /// A timer, work or callback whose function is no code, or whose object is gone.
     CallbackCorruption = Software, "corrupted callback";
+    /// A module that was built for another kernel.
+    ModuleMismatch = Environment, "module of another kernel";
+    /// A live patch that could not be applied, or does not finish.
+    LivePatch = Software, "live patch in transition";
     /// Code of a module that is gone.
     UseAfterUnload = Software, "use of an unloaded module";
     /// No memory left.
@@ -146,6 +150,8 @@ classes! {
     Firmware = Hardware, "firmware error";
     /// A clock that jumps or stands.
     ClockTrouble = Environment, "unstable time source";
+    /// The hypervisor does not do for its guest what it should.
+    HypervisorError = Environment, "hypervisor error";
     /// The hypervisor paused or starved the machine.
     HypervisorPause = Environment, "paused by the hypervisor";
     /// Interrupts that nobody handles, too many of them, or none.

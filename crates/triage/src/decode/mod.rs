@@ -85,6 +85,36 @@ pub fn fault(splat: &Splat, case: &Case<'_>) -> Option<Fault> {
     (fault != Fault::default()).then_some(fault)
 }
 
+/// Whether the instruction could have raised the exception of its splat; `None` where the code bytes do not decide it.
+///
+/// Only what the manuals exclude counts: a division error of what does not divide, a data access of what has no operand in
+/// memory, an invalid opcode that decodes to a plain move, sum or jump.
+#[must_use]
+pub fn could_raise(splat: &Splat, case: &Case<'_>) -> Option<bool> {
+    let code = splat.code.as_ref()?;
+    let bytes = code.bytes.get(code.at..).filter(|bytes| bytes.len() >= LONGEST)?;
+    let at = splat.registers.ip().or_else(|| splat.ip.as_ref()?.address).unwrap_or(VirtAddr(0));
+    let width = width(splat, case);
+    let instruction = Disassembler::with_width(Syntax::Att, width).one(bytes, at)?;
+    let text = instruction.text(&|_| None);
+    let mnemonic = text.split_whitespace().next()?;
+    let simple = ["mov", "add", "sub", "test", "cmp", "xor", "and", "or", "lea", "push", "pop", "nop"];
+    let is_plain = simple.iter().any(|name| mnemonic.trim_end_matches(['b', 'w', 'l', 'q']) == *name)
+        && !text.contains(['(', '*'])
+        && !["%cr", "%db", "%xmm", "%ymm", "%zmm", "%k", "%es", "%fs", "%gs", "%ss", "%ds"]
+            .iter()
+            .any(|register| text.contains(register));
+    match splat.kind {
+        SplatKind::DivideError => Some(text.contains("div") || mnemonic.starts_with("aam")),
+        SplatKind::InvalidOpcode => Some(!is_plain),
+        // Pushes and pops touch the stack.
+        SplatKind::PageFault if matches!(splat.access?, Access::Read | Access::Write) => {
+            Some(!is_plain || mnemonic.starts_with("push") || mnemonic.starts_with("pop"))
+        }
+        _ => None,
+    }
+}
+
 /// The width of the machine: told by the case, or by its addresses.
 #[must_use]
 pub fn width(splat: &Splat, case: &Case<'_>) -> Width {

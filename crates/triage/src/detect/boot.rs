@@ -3,7 +3,9 @@
 use kdive_evidence::{Splat, SplatKind};
 
 use super::Detector;
-use super::support::{Draft, HINT, LIKELY, POSSIBLE, PROVEN, events, hex_after, line, says, triggered};
+use super::support::{
+    Draft, HINT, LIKELY, POSSIBLE, PROVEN, events, hex_after, line, says, triggered, word_after,
+};
 use crate::case::{Case, EventKind, TriggerKind};
 use crate::class::Class;
 use crate::finding::Finding;
@@ -19,10 +21,13 @@ pub(super) const BOOT: Detector = Detector { name: "boot", claim: "The machine c
 pub(super) const POWER: Detector =
     Detector { name: "power", claim: "Suspend, resume or hibernation failed.", run: power };
 
-pub(super) const FILESYSTEM: Detector = Detector {
-    name: "filesystem",
-    claim: "A filesystem found itself damaged, or could not be unmounted cleanly.",
-    run: filesystem,
+pub(super) const FILESYSTEM: Detector =
+    Detector { name: "filesystem", claim: "A filesystem found itself damaged.", run: filesystem };
+
+pub(super) const BUSY: Detector = Detector {
+    name: "busy-filesystem",
+    claim: "A filesystem was unmounted while something of it was in use.",
+    run: busy,
 };
 
 fn find<'c>(case: &'c Case<'_>, needles: &[&str]) -> Option<(usize, &'c Splat, &'c str)> {
@@ -80,13 +85,8 @@ fn exit(code: u64) -> String {
 }
 
 fn boot(case: &Case<'_>, out: &mut Vec<Finding>) {
-    const NEEDLES: &[&str] = &[
-        "Unable to mount root",
-        "No working init found",
-        "No init found",
-        "Requested init",
-        "disagrees about version of symbol",
-    ];
+    const NEEDLES: &[&str] =
+        &["Unable to mount root", "No working init found", "No init found", "Requested init"];
     let splat = find(case, NEEDLES);
     let told = splat
         .map(|(.., text)| text.to_owned())
@@ -141,11 +141,6 @@ fn filesystem(case: &Case<'_>, out: &mut Vec<Finding>) {
     else {
         return;
     };
-    let busy = text.contains("Busy inodes") || text.contains("still in use");
-    if busy {
-        Draft::new(FILESYSTEM.name, Class::ReferenceLeak, POSSIBLE + 10).title("VFS: Busy inodes after unmount").claim("A filesystem was unmounted while inodes of it were in use: what frees them later uses freed memory.").says(&text).push(out);
-        return;
-    }
     let alone = case.splats.is_empty() && case.trigger.is_none();
     let storage = events(case, EventKind::BlockError).next();
     let mut draft = Draft::new(
@@ -172,6 +167,34 @@ fn filesystem(case: &Case<'_>, out: &mut Vec<Finding>) {
             .seen("The device below reported errors: the filesystem may be the victim.");
     }
     draft.advice("Check the filesystem offline (fsck), and the device below it.").push(out);
+}
+
+fn busy(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let is_one = |text: &str| text.contains("Busy inodes after unmount") || text.contains("Dentry ");
+    let Some(event) = events(case, EventKind::BusyInodes).find(|event| is_one(&event.text)) else { return };
+    // The kernel may end at once by a check of its own (`BUG_ON_DATA_CORRUPTION`, `BUG: Dentry ... still in use`).
+    let index = case.splats.iter().position(|splat| {
+        splat
+            .source
+            .as_ref()
+            .is_some_and(|at| at.file.ends_with("fs/super.c") || at.file.ends_with("fs/dcache.c"))
+    });
+    let dentry = event.text.contains("Dentry ");
+    let mut draft = Draft::new(BUSY.name, Class::ReferenceLeak, if index.is_some() { PROVEN - 2 } else { LIKELY - 6 })
+        .object(word_after(&event.text, if dentry { "[unmount of" } else { "unmount of" }))
+        .title(if dentry { "BUG: Dentry still in use" } else { "VFS: Busy inodes after unmount" })
+        .claim(if dentry {
+            "A filesystem was unmounted while a directory entry of it was in use: somebody keeps a reference."
+        } else {
+            "A filesystem was unmounted while inodes of it were in use: who gives them back later uses freed memory."
+        })
+        .says(&event.text)
+        .against_if(index.is_none(), "The kernel goes on; what crashes later in this filesystem's code is the consequence.")
+        .advice("Look who keeps files or directories of that filesystem open without a mount (kdive: mount, files): an error path that does not give back.");
+    if let Some(index) = index {
+        draft = draft.splat(index);
+    }
+    draft.push(out);
 }
 
 #[cfg(test)]

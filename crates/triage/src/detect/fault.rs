@@ -320,7 +320,17 @@ fn jump(case: &Case<'_>, out: &mut Vec<Finding>) {
             true => (Class::MemoryOverwrite, "A function pointer was overwritten with text, and called"),
             false => (Class::BadJump, "A function pointer or a return address was bad: a jump"),
         };
-        Draft::new(JUMP.name, class, if checked { PROVEN } else { STRONG + 2 })
+        // A timer or an RCU callback that is no function: its object is gone, which says more.
+        let callback =
+            blame::steps(splat).iter().find(|step| step.role != Role::CrashPath).is_some_and(|step| {
+                step.role == Role::Dispatcher && (step.name.contains("timer") || step.name.contains("rcu"))
+            });
+        let score = match (checked, callback) {
+            (true, _) => PROVEN,
+            (false, true) => LIKELY,
+            (false, false) => STRONG + 2,
+        };
+        Draft::new(JUMP.name, class, score)
             .at(index, splat, Mode::Fault)
             .title_in(if checked { "CFI failure" } else { title(splat) })
             .claim_in(claim)

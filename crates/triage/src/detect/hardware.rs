@@ -98,7 +98,7 @@ fn reported(case: &Case<'_>, out: &mut Vec<Finding>) {
             .any(|word| text.contains(word))
             && !text.contains("Corrected")
             && !text.contains("non-fatal");
-        let bus = text.contains("AER") || text.contains("PCIe");
+        let bus = ["AER", "PCIe", "DPC: "].iter().any(|word| text.contains(word));
         // EDAC also says hello.
         let harmless = text.contains("EDAC MC: Ver")
             || text.contains("Giving out device")
@@ -222,6 +222,15 @@ fn device(case: &Case<'_>, out: &mut Vec<Finding>) {
             .title("GPU hang")
             .claim("A graphics engine did not come on.")
             .says(&event.text)
+            .push(out);
+    }
+    if let Some(event) = events(case, EventKind::LostInterrupt).next() {
+        Draft::new(DEVICE.name, Class::InterruptTrouble, if alone { LIKELY - 10 } else { NOTE })
+            .title("no irq handler for vector")
+            .claim("An interrupt came on a vector that nobody has: a device raised it while it was being moved or freed.")
+            .says(&event.text)
+            .seen_if(event.count > 1, format!("The line came {} times.", event.count))
+            .against("Single ones are harmless: processors that went offline and moved interrupts leave them.")
             .push(out);
     }
     for (index, splat) in splats(case, &[SplatKind::IrqNobodyCared]) {

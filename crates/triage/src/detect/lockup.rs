@@ -4,10 +4,11 @@ use kdive_evidence::{Splat, SplatKind};
 
 use super::Detector;
 use super::support::{
-    Draft, LIKELY, POSSIBLE, STRONG, line, number_after, says, splats, symbol, task_of, word_after,
+    Draft, HINT, LIKELY, POSSIBLE, STRONG, alone, events, line, number_after, says, splats, symbol, task_of,
+    word_after,
 };
 use crate::blame::{self, Mode, Role};
-use crate::case::Case;
+use crate::case::{Case, EventKind};
 use crate::class::Class;
 use crate::finding::Finding;
 
@@ -30,6 +31,12 @@ pub(super) const STUCK_WORK: Detector = Detector {
     name: "stuck-work",
     claim: "Work items wait, because one of them does not end.",
     run: stuck_work,
+};
+
+pub(super) const CPU_HOTPLUG: Detector = Detector {
+    name: "cpu-hotplug",
+    claim: "A processor was to come or to go, and did not.",
+    run: cpu_hotplug,
 };
 
 /// What the processor did, by the innermost functions that are no crash path.
@@ -227,6 +234,25 @@ fn stuck_work(case: &Case<'_>, out: &mut Vec<Finding>) {
             .says(&splat.message)
             .push(out);
     }
+}
+
+fn cpu_hotplug(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let Some(event) = events(case, EventKind::CpuHotplug).find(|event| event.text.contains("CPU")) else {
+        return;
+    };
+    let text = event.text.as_str();
+    let number = ["wakeup CPU#", "taking CPU", "CPU "].iter().find_map(|mark| number_after(text, mark));
+    let number = number.or_else(|| number_after(text, "CPU"));
+    let goes = text.contains("die") || text.contains("down") || text.contains("dead");
+    let name = number.map_or_else(|| "A processor".to_owned(), |cpu| format!("CPU {cpu}"));
+    Draft::new(CPU_HOTPLUG.name, Class::CpuUnresponsive, if alone(case) { LIKELY } else { HINT + 6 })
+        .object(number.map(|cpu| format!("CPU {cpu}")))
+        .title(if goes { "CPU hotplug: a processor did not go down" } else { "CPU hotplug: a processor did not come up" })
+        .claim(format!("{name} was to {}, and did not.", if goes { "go down" } else { "come up" }))
+        .says(text)
+        .seen_if(event.count > 1, format!("The line came {} times.", event.count))
+        .advice("Look at the hypervisor or the firmware, which start and stop processors, and at a callback of CPU hotplug that does not end.")
+        .push(out);
 }
 
 fn says_any(case: &Case<'_>, kind: SplatKind) -> bool {

@@ -93,6 +93,13 @@ fn out_of_memory(case: &Case<'_>, out: &mut Vec<Finding>) {
             })
             .says(&splat.message)
             .seen_if(mine.len() > 1, format!("The log has {} such reports.", mine.len()));
+        if let Some(nodes) = bound_nodes(splat).filter(|_| !group) {
+            draft = draft
+                .object(Some(format!("NUMA nodes {nodes}")))
+                .seen(format!("The task was bound to the NUMA nodes {nodes} by a memory policy or a cpuset: memory of other nodes was not for it."))
+                .seen_if(other_nodes_are_free(&case.memory, nodes), "Other nodes have much free memory.")
+                .advice("Look at the memory policy (numactl) and the cpuset of that task.");
+        }
         if let Some(text) = line(splat, "Killed process").or(line(splat, "Kill process")) {
             draft = draft.says(text);
         }
@@ -119,6 +126,35 @@ fn out_of_memory(case: &Case<'_>, out: &mut Vec<Finding>) {
         let draft = if let Some(index) = index { draft.splat(index) } else { draft };
         where_it_went(draft, &case.memory).push(out);
     }
+}
+
+/// The nodes that the killer was bound to: `oom-kill:constraint=CONSTRAINT_MEMORY_POLICY,nodemask=1,...`.
+fn bound_nodes(splat: &Splat) -> Option<&str> {
+    let text = line(splat, "oom-kill:constraint=")?;
+    let field = |name: &str| text.split(',').find_map(|field| field.strip_prefix(name));
+    match word_after(text, "constraint=")? {
+        "CONSTRAINT_MEMORY_POLICY" => field("nodemask="),
+        "CONSTRAINT_CPUSET" => field("mems_allowed="),
+        _ => None,
+    }
+}
+
+/// Whether zones of nodes that are not in a list such as `0` or `0-1` have more than twice their low watermark.
+fn other_nodes_are_free(memory: &MemoryFacts, nodes: &str) -> bool {
+    let within = |node: u32| {
+        nodes.split(',').any(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            first
+                .parse::<u32>()
+                .ok()
+                .zip(last.parse::<u32>().ok())
+                .is_some_and(|(first, last)| (first..=last).contains(&node))
+        })
+    };
+    memory.zones.iter().any(|zone| {
+        zone.node.is_some_and(|node| !within(node))
+            && zone.free.zip(zone.low).is_some_and(|(free, low)| free > low.saturating_mul(2))
+    })
 }
 
 /// What holds the memory, as far as the report of the killer tells it.
@@ -250,6 +286,8 @@ fn allocation(case: &Case<'_>, out: &mut Vec<Finding>) {
         let atomic = splat.message.contains("GFP_ATOMIC") || splat.message.contains("mode:0x20");
         let (class, claim) = if vmalloc {
             (Class::OutOfMemory, "Address space or memory for vmalloc ran out".to_owned())
+        } else if splat.message.starts_with("percpu:") {
+            (Class::OutOfMemory, "The memory for per-CPU data ran out".to_owned())
         } else if dma {
             (Class::OutOfMemory, "The memory that devices of old can reach (zone DMA) ran out".to_owned())
         } else if order > 0 {
@@ -315,6 +353,8 @@ fn limit(case: &Case<'_>, out: &mut Vec<Finding>) {
             ("the number of processes", "Find who forks, or raise pids.max.")
         } else if event.text.contains("tcp_mem") || event.text.contains("orphaned") {
             ("the memory of sockets", "Look at sockets with full queues; tune net.ipv4.tcp_mem.")
+        } else if event.text.contains("out-of-data-space") {
+            ("the space of a thin pool", "Extend the pool: until then writes wait, and then fail.")
         } else {
             ("a table", "Raise the limit, or find who fills it.")
         };

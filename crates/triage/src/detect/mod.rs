@@ -9,6 +9,7 @@ mod callback;
 mod clock;
 mod fault;
 mod flip;
+mod guest;
 mod hardware;
 mod hung;
 mod image;
@@ -16,10 +17,12 @@ mod list;
 mod lock;
 mod lockup;
 mod memory;
+mod module;
 mod net;
 mod operator;
 mod overwrite;
 mod page;
+mod pool;
 mod refcount;
 mod sanitizer;
 mod slab;
@@ -48,6 +51,7 @@ pub static DETECTORS: &[Detector] = &[
     slab::SLAB,
     slab::FREE_LIST,
     stack::STACK,
+    stack::UNWINDER,
     lock::SPINLOCK_DEBUG,
     lock::LOCKDEP,
     lock::ATOMIC,
@@ -64,14 +68,18 @@ pub static DETECTORS: &[Detector] = &[
     lockup::RCU_STALL,
     lockup::UNANSWERED_CALL,
     lockup::STUCK_WORK,
+    lockup::CPU_HOTPLUG,
     hung::HUNG,
     hung::CIRCLE,
     trap::TRAP,
+    trap::IMPOSSIBLE,
     memory::OUT_OF_MEMORY,
     memory::LOW_MEMORY,
     memory::ALLOCATION,
     memory::RECLAIM,
     memory::LIMIT,
+    pool::POOL,
+    pool::LEAK,
     hardware::MACHINE_CHECK,
     hardware::REPORTED,
     hardware::DEVICE,
@@ -79,6 +87,12 @@ pub static DETECTORS: &[Detector] = &[
     boot::BOOT,
     boot::POWER,
     boot::FILESYSTEM,
+    boot::BUSY,
+    module::MISMATCH,
+    module::LIVE_PATCH,
+    module::PATCHING,
+    guest::CONFIDENTIAL,
+    guest::EFI,
     net::PACKET,
     net::QUEUE,
     net::DEVICE_REFERENCE,

@@ -4,9 +4,9 @@ use kdive_evidence::{Register, Splat, SplatKind};
 use rustc_hash::FxHashMap;
 
 use super::Detector;
-use super::support::{Draft, LIKELY, PROVEN, STRONG, says, symbol, word_after};
+use super::support::{Draft, LIKELY, NOTE, PROVEN, STRONG, events, says, symbol, word_after};
 use crate::blame::{self, Mode, Role};
-use crate::case::Case;
+use crate::case::{Case, EventKind};
 use crate::class::Class;
 use crate::finding::Finding;
 
@@ -15,6 +15,22 @@ pub(super) const STACK: Detector = Detector {
     claim: "A kernel stack was too short, or something on it was overwritten.",
     run,
 };
+
+pub(super) const UNWINDER: Detector = Detector {
+    name: "unwinder",
+    claim: "The kernel's unwinder found frames that do not fit together.",
+    run: unwinder,
+};
+
+fn unwinder(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let Some(event) = events(case, EventKind::Unwinder).next() else { return };
+    Draft::new(UNWINDER.name, Class::StackCorruption, NOTE)
+        .title("WARNING: kernel stack is not as the unwinder expects")
+        .claim("The kernel's unwinder found frames that do not fit together: traces near it may lack frames.")
+        .says(&event.text)
+        .against("Assembly without unwind data and stacks read while their task runs look so too: most often nothing is damaged.")
+        .push(out);
+}
 
 /// Whether a splat is about a stack.
 pub(super) fn concerns(splat: &Splat) -> bool {

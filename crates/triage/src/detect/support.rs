@@ -255,6 +255,12 @@ pub(super) fn triggered(case: &Case<'_>, kind: TriggerKind) -> bool {
     case.trigger.as_ref().is_some_and(|trigger| trigger.kind == kind)
 }
 
+/// Whether nothing ended the kernel and nothing worse than a warning is told: then what a single line says may be the matter.
+pub(super) fn alone(case: &Case<'_>) -> bool {
+    case.trigger.is_none()
+        && case.splats.iter().all(|splat| matches!(splat.kind, SplatKind::Warning | SplatKind::Other))
+}
+
 /// Whether two words differ in exactly one bit.
 pub(super) fn one_bit_apart(a: u64, b: u64) -> bool {
     (a ^ b).count_ones() == 1

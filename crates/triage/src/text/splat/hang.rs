@@ -31,7 +31,7 @@ pub(super) const OPENINGS: &[Opening] = &[
     Opening { phrase: "blocked in I/O wait for more than", kind: Kind::HungTask, read: hung },
     plain("BUG: workqueue lockup", Kind::WorkqueueLockup),
     Opening { phrase: "non-responsive CSD lock", kind: Kind::CsdLock, read: lockup },
-    plain("CSD lock (#", Kind::CsdLock),
+    Opening { phrase: "CSD lock (#", kind: Kind::CsdLock, read: |text, _| !text.contains("got unstuck") },
 ];
 
 /// The processor and, in brackets, the task: `CPU#1 stuck for 22s! [comm:123]`.

@@ -30,7 +30,6 @@ pub(super) const OPENINGS: &[Opening] = &[
     plain("skb_over_panic: ", Kind::Bug),
     plain("skb_under_panic: ", Kind::Bug),
     plain("usercopy: Kernel memory ", Kind::Bug),
-    plain("VFS: Busy inodes after unmount", Kind::Other),
     Opening {
         phrase: "BUG: ",
         kind: Kind::Other,

@@ -54,6 +54,8 @@ pub(super) const OPENINGS: &[Opening] = &[
     plain("-order allocation failed", Kind::AllocationFailure),
     plain("vmalloc: allocation failure", Kind::AllocationFailure),
     plain("vmalloc error: size", Kind::AllocationFailure),
+    plain("percpu: allocation failed", Kind::AllocationFailure),
+    plain("vmap allocation for size ", Kind::AllocationFailure),
     plain("SLUB: Unable to allocate memory", Kind::AllocationFailure),
 ];
 

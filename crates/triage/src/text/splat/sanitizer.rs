@@ -3,7 +3,7 @@
 use kdive_base::VirtAddr;
 use kdive_evidence::{Access, SourceLine, Splat, SplatKind as Kind};
 
-use crate::text::openings::{Opening, plain};
+use crate::text::openings::Opening;
 use crate::text::scan::{after, decimal, hex_after};
 use crate::text::trace::symbol;
 
@@ -25,7 +25,6 @@ pub(super) const OPENINGS: &[Opening] = &[
             true
         },
     },
-    plain("kmemleak: unreferenced object", Kind::Other),
 ];
 
 /// `BUG: KASAN: slab-use-after-free in f+0x12/0x34 [mod]`.
