@@ -139,7 +139,8 @@ impl<'c> Facts<'c> {
             found.add(5, pattern.kinds.contains(kind), || format!("the complaint is of the kind {kind}"))?;
         }
         if let Some(comm) = &pattern.comm {
-            found.add(10, site.comm.is_some_and(|it| is_name(comm, it)), || format!("the task is {comm}"))?;
+            let task = site.comm.filter(|it| is_name(comm, it));
+            found.add(10, task.is_some(), || format!("the task is {}", task.unwrap_or_default()))?;
         }
         if let Some(ip) = &pattern.ip {
             let function = site.ip().and_then(|place| place.function.as_deref());
@@ -148,9 +149,11 @@ impl<'c> Facts<'c> {
             })?;
         }
         if !pattern.functions.is_empty() {
-            let chain = site.stacks.iter().any(|stack| has_chain(stack, &pattern.functions));
+            let chain = site.stacks.iter().find_map(|stack| chain(stack, &pattern.functions));
             let weight = 25 + 10 * i32::try_from(pattern.functions.len().min(4)).unwrap_or(4);
-            found.add(weight, chain, || format!("the stack has {}", pattern.functions.join(" < ")))?;
+            found.add(weight, chain.is_some(), || {
+                format!("the stack has {}", chain.unwrap_or_default().join(" < "))
+            })?;
         }
         if let Some(module) = &pattern.module {
             let inside = site.stacks.iter().flatten().any(|place| place.module.as_deref() == Some(module));
@@ -228,18 +231,22 @@ fn places(frames: &[TraceFrame]) -> Vec<&Place> {
     frames.iter().map(|frame| &frame.place).collect()
 }
 
-/// Whether a stack has all of the functions in their order.
-fn has_chain(stack: &[&Place], functions: &[String]) -> bool {
+/// The functions of a stack that are those of a pattern, where it has all of them in their order.
+fn chain<'s>(stack: &[&'s Place], functions: &[String]) -> Option<Vec<&'s str>> {
+    let mut found = Vec::new();
     let mut rest = functions.iter();
     let mut wanted = rest.next();
     for function in stack.iter().filter_map(|place| place.function.as_deref()) {
         match wanted {
-            Some(name) if is_function(name, function) => wanted = rest.next(),
+            Some(name) if is_function(name, function) => {
+                found.push(function);
+                wanted = rest.next();
+            }
             Some(_) => {}
             None => break,
         }
     }
-    wanted.is_none()
+    wanted.is_none().then_some(found)
 }
 
 /// Whether a function is one of the names: suffixes that the compiler adds do not count.
