@@ -154,6 +154,8 @@ const FILLS: &[(u8, &str, Meaning)] = &[
 const MAX_ERRNO: u64 = 4095;
 /// How far a member may be from a poisoned pointer.
 const NEAR: u64 = 0x800;
+/// How far above another mark a value may lie: most members are near the start of their structure.
+const MEMBER: u64 = 0x100;
 /// The first address that a program may have mapped (`vm.mmap_min_addr`).
 const FIRST_USER: u64 = 0x1_0000;
 
@@ -194,10 +196,14 @@ fn poison(value: u64, width: Width) -> Option<Pattern> {
     };
     let all = || tables.iter().copied().flatten();
     let exact = all().find(|(poison, ..)| *poison == value);
-    // A member of what was taken for an entry: above the poison, or below it where `container_of` went back.
+    // A member of what was taken for an entry: above the poison, or below it where `container_of` went back. Other marks are
+    // pointers to structures: a member is above them.
     let near = || {
         let close = all().filter(|(poison, _, meaning)| {
-            *meaning == DeletedListEntry && *poison >= FIRST_USER && value.abs_diff(*poison) < NEAR
+            let member = value > *poison && value.wrapping_sub(*poison) < MEMBER;
+            (*meaning == DeletedListEntry || member)
+                && *poison >= FIRST_USER
+                && value.abs_diff(*poison) < NEAR
         });
         close.min_by_key(|(poison, ..)| {
             let distance = value.abs_diff(*poison);
@@ -342,6 +348,7 @@ mod tests {
             (0x10_0104, "LIST_POISON1 + 0x4"),
             (0xdead_0000_0000_00f0, "LIST_POISON1 - 0x10"),
             (0xdead_0000_0000_0130, "LIST_POISON1 + 0x30"),
+            (0xdead_0000_0000_0ec1, "BPF_PTR_POISON + 0x8"),
             (0x6b6b_6b6b_6b6b_6b6b, "POISON_FREE (0x6b)"),
             (0x6b6b_6b6b_6b6b_6b9b, "POISON_FREE (0x6b) + 0x30"),
             (0x5a5a_5a5a_5a5a_5a5a, "POISON_INUSE (0x5a)"),
