@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use kdive_commands::line;
 
+use crate::args::OpenArgs;
+use crate::open;
 use crate::pager::Pager;
 use crate::progress::Bar;
 
@@ -30,6 +32,11 @@ impl kdive_commands::Files for Disk {
         }
         texts.sort();
         Ok(texts)
+    }
+
+    fn kernel(&self, path: &str) -> io::Result<Arc<kdive_target::Kernel>> {
+        let args = OpenArgs { files: vec![path.into()], ..OpenArgs::default() };
+        Ok(open::open(&args).map_err(io::Error::other)?.kernel)
     }
 
     fn known_issues(&self) -> Option<String> {

@@ -37,6 +37,14 @@ pub trait Files: Send + Sync {
         Err(io::Error::new(io::ErrorKind::Unsupported, "no directories can be read here"))
     }
 
+    /// The kernel in another dump, which is opened for it.
+    ///
+    /// # Errors
+    /// It cannot be opened, or this host opens none.
+    fn kernel(&self, _path: &str) -> io::Result<Arc<Kernel>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "no other dump can be opened here"))
+    }
+
     /// The user's own directory of known issues, where there is one.
     fn known_issues(&self) -> Option<String> {
         None

@@ -229,6 +229,40 @@ pub struct MemoryPicture {
     pub zones: Vec<String>,
     /// Leaks that are suspected, one sentence each.
     pub leaks: Vec<String>,
+    /// What changed since an earlier dump of the same host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<MemoryGrowth>,
+}
+
+/// How memory changed since an earlier dump. Rows that changed, those that grew most first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryGrowth {
+    /// The earlier dump.
+    pub before: String,
+    /// Seconds between both, where they are of one boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// Why both may not be comparable, in words.
+    pub doubts: Vec<String>,
+    /// By use.
+    pub uses: Vec<Change>,
+    /// By slab cache.
+    pub caches: Vec<Change>,
+    /// By process.
+    pub tasks: Vec<Change>,
+    /// By zone: what is free in it.
+    pub zones: Vec<Change>,
+}
+
+/// A change, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Of what.
+    pub name: String,
+    /// In the earlier dump.
+    pub before: u64,
+    /// In this one.
+    pub after: u64,
 }
 
 /// For grouping many crashes: a pair of hashes over names, never over addresses or offsets.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use kdive_base::printable;
 use kdive_evidence::{FrameTrust, Place};
 use kdive_triage::report::{
-    Happened, KnownIssueMatch, MemoryPicture, ReportFrame, Suspect, SuspectKind, WaitGraph,
+    Happened, KnownIssueMatch, MemoryGrowth, MemoryPicture, ReportFrame, Suspect, SuspectKind, WaitGraph,
 };
 use kdive_triage::{Confidence, Evidence, Finding, Report};
 
@@ -40,6 +40,8 @@ pub(super) enum Block<'r> {
     Waits(&'r WaitGraph),
     /// What memory is used for, in bytes.
     Sizes { title: &'static str, rows: Vec<(String, u64)> },
+    /// How that changed: before and now, in bytes.
+    Growth { title: &'static str, rows: Vec<(String, u64, u64)> },
 }
 
 /// The first thing that is said.
@@ -107,7 +109,8 @@ pub(super) fn of(report: &Report) -> Vec<Block<'_>> {
     let chosen = chosen(report);
     if let Some(finding) = chosen.and_then(|index| report.findings.get(index)) {
         blocks.push(Block::Section("Evidence"));
-        blocks.extend(evidence(finding));
+        let sentence = report.verdict.as_ref().map_or("", |verdict| verdict.sentence.as_str());
+        blocks.extend(evidence(finding, sentence));
     }
     if let Some(memory) = &report.memory {
         blocks.push(Block::Section("Memory"));
@@ -228,7 +231,7 @@ fn place(place: &Place) -> String {
     text
 }
 
-fn evidence(finding: &Finding) -> Vec<Block<'_>> {
+fn evidence<'r>(finding: &'r Finding, sentence: &str) -> Vec<Block<'r>> {
     let side = |speaks, points: &[Evidence]| {
         let points: Vec<Point> = points
             .iter()
@@ -236,8 +239,9 @@ fn evidence(finding: &Finding) -> Vec<Block<'_>> {
             .collect();
         (!points.is_empty()).then_some(Block::Evidence { speaks, points })
     };
-    let claim = Block::Text(shown(&finding.claim));
-    [Some(claim), side(Speaks::For, &finding.supports), side(Speaks::Against, &finding.against)]
+    // The answer has said it already, unless it says more.
+    let claim = (!sentence.starts_with(finding.claim.trim())).then(|| Block::Text(shown(&finding.claim)));
+    [claim, side(Speaks::For, &finding.supports), side(Speaks::Against, &finding.against)]
         .into_iter()
         .flatten()
         .collect()
@@ -254,7 +258,37 @@ fn memory_picture(memory: &MemoryPicture) -> Vec<Block<'_>> {
         }
     }
     blocks.extend(memory.zones.iter().chain(&memory.leaks).map(|sentence| Block::Text(shown(sentence))));
+    blocks.extend(memory.growth.iter().flat_map(memory_growth));
     blocks
+}
+
+fn memory_growth(growth: &MemoryGrowth) -> Vec<Block<'_>> {
+    let since = growth.seconds.map_or_else(String::new, |seconds| {
+        format!(", {} before", Age(seconds.saturating_mul(1_000_000_000)))
+    });
+    let mut blocks = vec![Block::Text(format!("Since {}{since}:", shown(&growth.before)))];
+    blocks.extend(growth.doubts.iter().map(|doubt| Block::Text(format!("But {}.", shown(doubt)))));
+    let tables = [
+        ("growth by use", &growth.uses),
+        ("growth by slab cache", &growth.caches),
+        ("growth by process", &growth.tasks),
+        ("growth by zone", &growth.zones),
+    ];
+    let before = blocks.len();
+    for (title, rows) in tables.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+        let rows = rows.iter().map(|row| (shown(&row.name), row.before, row.after)).collect();
+        blocks.push(Block::Growth { title, rows });
+    }
+    if blocks.len() == before {
+        blocks.push(Block::Text("Nothing changed by 1 MB or more.".to_owned()));
+    }
+    blocks
+}
+
+/// A change of bytes with its sign: `+12.0 MB`.
+pub(super) fn signed(before: u64, after: u64) -> String {
+    let sign = if after < before { '-' } else { '+' };
+    format!("{sign}{}", crate::render::in_unit(before.abs_diff(after)))
 }
 
 fn issue(issue: &KnownIssueMatch) -> Entry {

@@ -73,6 +73,7 @@ fn write_block(block: &Block<'_>, out: &mut dyn Write) -> fmt::Result {
         Block::Findings(entries) => write_entries("ul", "findings", entries, out),
         Block::Waits(graph) => write_waits(graph, out),
         Block::Sizes { title, rows } => write_sizes(title, rows, out),
+        Block::Growth { title, rows } => write_growth(title, rows, out),
     }
 }
 
@@ -164,6 +165,25 @@ fn write_waits(graph: &WaitGraph, out: &mut dyn Write) -> fmt::Result {
         writeln!(out, "<div class=\"picture\">{}</div>", Graph::of_report(graph).svg())?;
     }
     write_lines(&document::waits_as_lines(graph), out)
+}
+
+fn write_growth(title: &str, rows: &[(String, u64, u64)], out: &mut dyn Write) -> fmt::Result {
+    writeln!(
+        out,
+        "<h3>{}</h3>\n<table>\n<tr><th></th><td>before</td><td>now</td><td>change</td></tr>",
+        escaped(title)
+    )?;
+    for (name, before, after) in rows {
+        writeln!(
+            out,
+            "<tr><th>{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escaped(name),
+            in_unit(*before),
+            in_unit(*after),
+            document::signed(*before, *after)
+        )?;
+    }
+    out.write_str("</table>\n")
 }
 
 fn write_sizes(title: &str, rows: &[(String, u64)], out: &mut dyn Write) -> fmt::Result {

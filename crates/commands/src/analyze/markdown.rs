@@ -74,6 +74,14 @@ fn write_block(block: &Block<'_>, out: &mut dyn Write) -> fmt::Result {
                 .try_for_each(|(name, bytes)| writeln!(out, "| {} | {} |", escaped(name), in_unit(*bytes)))?;
             out.write_char('\n')
         }
+        Block::Growth { title, rows } => {
+            writeln!(out, "| memory {title} | before | now | change |\n|---|---:|---:|---:|")?;
+            rows.iter().try_for_each(|(name, before, after)| {
+                let change = document::signed(*before, *after);
+                writeln!(out, "| {} | {} | {} | {change} |", escaped(name), in_unit(*before), in_unit(*after))
+            })?;
+            out.write_char('\n')
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) static ANALYZE: Command = Command {
     options: &[
         Opt::value("--format", "form", "text, json, markdown or html"),
         Opt::value("--known-issues", "dir", "a directory of known issues to look through too"),
+        Opt::value("--before", "dump", "an earlier dump of the same host: what grew since in memory"),
         Opt::value("-o", "file", "write the report to a file; its ending tells the form"),
     ],
     help: include_str!("analyze.md"),
@@ -47,6 +48,13 @@ fn run(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError>
     let (known, gaps) = known_issues(args, cx.files.as_ref())?;
     let mut report = analyze(&image::read(&kernel), &known);
     report.gaps.extend(gaps);
+    if let Some(path) = args.value("--before") {
+        let earlier = cx
+            .files
+            .kernel(path)
+            .map_err(|error| CommandError::not_found(format!("the earlier dump {path}: {error}")))?;
+        image::grow(&earlier, &kernel, path, &mut report);
+    }
     target.write(&report, cx.files.as_ref(), out)
 }
 
@@ -85,6 +93,9 @@ pub fn of_text(
 ) -> Result<(), CommandError> {
     let args = Args::parse(ANALYZE.name(), ANALYZE.options, words)?;
     let target = Target::of(&args)?;
+    if args.value("--before").is_some() {
+        return Err(UsageError::new("analyze", "--before compares two dumps, and this is a text").into());
+    }
     let mut reader = Reader::new();
     loop {
         let chunk = input

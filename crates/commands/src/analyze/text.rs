@@ -62,6 +62,13 @@ fn write_block(block: &Block<'_>, out: &mut dyn Write) -> fmt::Result {
                 writeln!(out, "    {:>9}  {:>5.1} %  {name}", in_unit(*bytes), percent(*bytes, whole))
             })
         }
+        Block::Growth { title, rows } => {
+            writeln!(out, "  {title}")?;
+            rows.iter().try_for_each(|(name, before, after)| {
+                let (change, now) = (document::signed(*before, *after), in_unit(*after));
+                writeln!(out, "    {change:>10}  to {now:>9}  {name}")
+            })
+        }
     }
 }
 

@@ -128,7 +128,7 @@ pub(super) fn facts(kernel: &Kernel, told: MemoryFacts) -> MemoryFacts {
     }
 }
 
-fn zones(kernel: &Kernel) -> Vec<ZoneFacts> {
+pub(super) fn zones(kernel: &Kernel) -> Vec<ZoneFacts> {
     /// The first counter of a zone (`enum zone_stat_item`).
     const NR_FREE_PAGES: usize = 0;
     /// The first watermark (`enum zone_watermarks`).

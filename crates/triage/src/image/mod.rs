@@ -6,6 +6,7 @@
 
 mod crashed;
 mod gaps;
+mod growth;
 pub(crate) mod memory;
 mod modules;
 mod system;
@@ -21,6 +22,7 @@ use crate::report::Report;
 use crate::text;
 
 pub use crashed::trace_frame;
+pub use growth::grow;
 pub use memory::picture;
 pub(crate) use wait_graph::lock_name;
 pub use wait_graph::wait_graph;
@@ -67,5 +69,11 @@ fn of_log(kernel: &Kernel) -> Case<'static> {
 /// Adds to a report what only memory tells: who waits for whom, and where memory went where memory is the matter.
 pub fn complete(kernel: &Kernel, report: &mut Report) {
     report.wait_graph = wait_graph(kernel);
-    report.memory = memory::is_the_matter(report).then(|| picture(kernel));
+    report.memory = memory::is_the_matter(report).then(|| {
+        let mut picture = picture(kernel);
+        if growth::slabs_are_the_matter(kernel) {
+            growth::leaked(kernel, &mut picture);
+        }
+        picture
+    });
 }
