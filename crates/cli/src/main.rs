@@ -26,7 +26,6 @@ mod report;
 mod runner;
 mod unopened;
 
-use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,8 +56,8 @@ fn main() -> ExitCode {
     if let Job::KnownIssues(job) = &cli.job {
         return known_issues::run(job).into();
     }
-    if let Some((words, log)) = text_alone(&cli) {
-        return analyze::of_text(words, log, cli.json).into();
+    if let Some((words, text)) = text_alone(&cli) {
+        return analyze::of_text(words, text, cli.json).into();
     }
     let opened = match open::open(&cli.open) {
         Ok(opened) => opened,
@@ -100,10 +99,10 @@ fn main() -> ExitCode {
 }
 
 /// The words of a command that text is enough for, and the text, where nothing else was given.
-fn text_alone(cli: &Cli) -> Option<(&[String], File)> {
+fn text_alone(cli: &Cli) -> Option<(&[String], analyze::Text)> {
     match &cli.job {
         Job::Words(words) if words.first().is_some_and(|word| word == "analyze") => {
-            Some((words, kdive_fetch::log_alone(&cli.open.files).filter(|_| cli.open.raw_base.is_none())?))
+            Some((words, analyze::Text::of(&cli.open)?))
         }
         _ => None,
     }
