@@ -29,7 +29,14 @@ fn fixtures() -> Vec<PathBuf> {
 }
 
 fn report(of: &str) -> Value {
-    let output = kdive(&["analyze", "--format", "json", of]).output().unwrap();
+    report_of(&[of])
+}
+
+/// What is printed of a dump, with an earlier one.
+fn report_of(words: &[&str]) -> Value {
+    let of = words.join(" ");
+    let words = [&["analyze", "--format", "json"], words].concat();
+    let output = kdive(&words).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{of}: {error}: {text}"))
 }
@@ -45,6 +52,11 @@ fn every_report_is_in_the_document() {
     let texts = texts.iter().map(|path| path.to_str().unwrap().to_owned());
     for of in texts.chain(dumps()) {
         known.learn(&report(&of), &mut |what| news.push(format!("{of}: {what}")));
+    }
+    for (earlier, of) in [("6.12-load.zstd", "6.12-rich.zstd"), ("6.12-rich.zstd", "6.12-rich.zstd")] {
+        let grown = report_of(&["--before", earlier, of]);
+        assert_eq!(grown["memory"]["growth"]["before"], earlier);
+        known.learn(&grown, &mut |what| news.push(format!("{of} after {earlier}: {what}")));
     }
     let mut schema = known.write();
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
