@@ -4,8 +4,8 @@ use kdive_base::VirtAddr;
 use kdive_evidence::{FrameTrust, Place, TraceFrame};
 use kdive_triage::case::{CaseGap, System, Trigger, TriggerKind};
 use kdive_triage::report::{
-    Happened, KnownIssueMatch, MemoryPicture, REPORT_VERSION, ReportFrame, Signature, Suspect, SuspectKind,
-    Verdict, WaitEdge, WaitGraph, WaitNode,
+    Change, Happened, KnownIssueMatch, MemoryGrowth, MemoryPicture, REPORT_VERSION, ReportFrame, Signature,
+    Suspect, SuspectKind, Verdict, WaitEdge, WaitGraph, WaitNode,
 };
 use kdive_triage::{Class, Confidence, Culprit, Evidence, Finding, Report};
 
@@ -116,6 +116,16 @@ fn report() -> Report {
         wait_graph: Some(waits()),
         memory: Some(MemoryPicture {
             uses: vec![("tmpfs".to_owned(), 3 << 30), ("slab".to_owned(), 1 << 30)],
+            growth: Some(MemoryGrowth {
+                before: format!("earlier{HOSTILE}"),
+                seconds: Some(7200),
+                doubts: vec!["the earlier dump is of another host".to_owned()],
+                caches: vec![
+                    Change { name: format!("leaky{HOSTILE}"), before: 1 << 20, after: 13 << 20 },
+                    Change { name: "shrunk".to_owned(), before: 5 << 20, after: 2 << 20 },
+                ],
+                ..MemoryGrowth::default()
+            }),
             ..MemoryPicture::default()
         }),
         signature: Some(Signature {
@@ -171,6 +181,16 @@ fn a_newcomer_sees_who_holds_what() {
        5.0 s  late (PID 80) in take_both
 ";
     assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn growth_is_told_with_its_sign_and_what_speaks_against_it() {
+    let text = rendered(Form::Text);
+    for line in ["  growth by slab cache", "+12 MB  to     13 MB  leaky", "-3 MB  to      2 MB  shrunk"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(text.contains("But the earlier dump is of another host."), "{text}");
+    assert!(text.contains(", 2h00m before:"), "{text}");
 }
 
 #[test]
