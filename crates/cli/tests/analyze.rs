@@ -35,7 +35,7 @@ fn report(of: &str) -> Value {
 /// What is printed of a dump, with an earlier one.
 fn report_of(words: &[&str]) -> Value {
     let of = words.join(" ");
-    let words = [&["analyze", "--format", "json"], words].concat();
+    let words = [&["analyze", "--format", "json"][..], words].concat();
     let output = kdive(&words).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{of}: {error}: {text}"))
