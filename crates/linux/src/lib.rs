@@ -15,6 +15,7 @@ pub mod hugetlb;
 pub mod ipc;
 pub mod irq;
 pub mod jbd2;
+pub mod keys;
 pub mod kprobes;
 pub mod limits;
 pub mod livepatch;

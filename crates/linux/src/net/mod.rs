@@ -8,6 +8,7 @@ mod neighbour;
 pub mod nft;
 mod qdisc;
 mod route;
+pub mod skbuff;
 mod socket;
 mod state;
 mod tcp;
