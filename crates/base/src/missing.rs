@@ -109,6 +109,9 @@ impl fmt::Display for Why {
             Self::Swapped { area, offset } => write!(f, "swapped out (area {area}, page offset {offset:#x})"),
             Self::Redacted => f.write_str("redacted when the dump was filtered"),
             Self::Corrupt(what) => write!(f, "corrupt in the dump ({what})"),
+            Self::Io(std::io::ErrorKind::InvalidData) => {
+                f.write_str("its bytes in the dump file are damaged")
+            }
             Self::Io(kind) => write!(f, "reading the dump file failed: {kind}"),
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kdive_base::PhysAddr;
+use kdive_dump::age::Identity;
 use kdive_dump::{Hints, Input};
 use kdive_fetch::{DebugDirectories, FetchError, Inputs};
 use kdive_target::{Artifact, Debuginfo, Kernel, OpenOptions, Overrides};
@@ -44,6 +45,7 @@ pub(crate) fn open(args: &OpenArgs) -> Result<Opened, OpenFailure> {
 pub(crate) struct Container {
     pub(crate) dump: kdive_dump::Opened,
     pub(crate) notes: Vec<String>,
+    pub(crate) identities: Arc<[Identity]>,
     debuginfo: Debuginfo,
     artifacts: DebugDirectories,
     overrides: Overrides,
@@ -60,13 +62,17 @@ pub(crate) fn container(args: &OpenArgs) -> Result<Container, OpenFailure> {
     let overrides = Overrides { vmcoreinfo, phys_base: args.phys_base, kaslr: args.kaslr, cr3: args.cr3 };
     let Inputs { dump, vmlinux, system_map, debuginfo, mut notes } = inputs;
     let identities = identity::read(&args.identities)?;
-    let hints = Hints { zero_excluded: args.zero_excluded, identities, as_stored: args.as_stored };
+    let hints = Hints {
+        zero_excluded: args.zero_excluded,
+        identities: Arc::clone(&identities),
+        as_stored: args.as_stored,
+    };
     let dump = kdive_dump::open(Input { files: dump }, &hints)?;
     notes.extend(dump.facts.warnings.iter().cloned());
     let beside = vmlinux.as_ref().map(|file| PathBuf::from(&file.name));
     let artifacts = DebugDirectories::new(args.debug_dirs.clone(), beside).with_files(debuginfo);
     let debuginfo = Debuginfo { vmlinux, system_map };
-    Ok(Container { dump, notes, debuginfo, artifacts, overrides })
+    Ok(Container { dump, notes, identities, debuginfo, artifacts, overrides })
 }
 
 impl Container {

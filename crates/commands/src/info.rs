@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use kdive_base::{Cancel, Cancelled, PhysAddr, VirtAddr};
-use kdive_dump::{Facts, RunTotals};
+use kdive_base::{Cancel, Cancelled, PhysAddr, VirtAddr, printable};
+use kdive_dump::{Encryption, Facts, Manifest, RedactedFacts, RunTotals};
 use kdive_linux::system::Uts;
 use kdive_linux::tasks::Tasks;
 use kdive_target::{Kernel, Lacks, SymbolsSource, TypesSource, VmcoreinfoSource};
@@ -232,6 +232,17 @@ impl Render for Container {
         let Facts { files, incomplete, excluded_vmemmap, parts, warnings, timestamp, .. } = &self.facts;
         line(out, "FILE", files.join(" "))?;
         line(out, "FORMAT", format_of(&self.facts))?;
+        if let Some(Encryption { recipients }) = self.facts.encryption {
+            let plural = if recipients == 1 { "" } else { "s" };
+            line(out, "ENCRYPTED", format_args!("with age, for {recipients} recipient{plural}"))?;
+        }
+        if let Some(manifest) = &self.facts.manifest {
+            line(out, "MANIFEST", written_by(manifest))?;
+        }
+        for RedactedFacts { kind, ranges, bytes } in &self.facts.redacted {
+            let (kind, places) = (printable(kind.as_bytes()), if *ranges == 1 { "place" } else { "places" });
+            line(out, "REDACTED", format_args!("{kind}: {bytes} bytes in {ranges} {places}"))?;
+        }
         if let Some(level) = self.facts.dump_level {
             line(out, "DUMP LEVEL", format_args!("{level} ({})", left_out(level)))?;
         }
@@ -255,6 +266,18 @@ impl Render for Container {
         }
         warnings.iter().try_for_each(|warning| line(out, "WARNING", warning))
     }
+}
+
+/// `kdive 0.1.0 on 2026-11-22 03:00:00 UTC, of host db1`
+fn written_by(manifest: &Manifest) -> String {
+    let mut text = printable(manifest.tool.as_bytes());
+    if let Some(date) = date(manifest.written.saturating_mul(1_000_000_000)) {
+        let _ = write!(text, " on {date}");
+    }
+    if !manifest.host.is_empty() {
+        let _ = write!(text, ", of host {}", printable(manifest.host.as_bytes()));
+    }
+    text
 }
 
 /// `kdump-compressed version 6, zlib, inside flattened`

@@ -4,6 +4,7 @@ use kdive_base::ByteReader;
 use kdive_base::bytes::until_nul;
 use serde::Serialize;
 
+use crate::redacted::RedactedFacts;
 use crate::seal::Manifest;
 
 /// What a container says of itself. Every field can be absent: formats differ in what they tell.
@@ -59,6 +60,9 @@ pub struct Facts {
     /// What the writer of the dump left to check it by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Manifest>,
+    /// What was overwritten on purpose.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redacted: Vec<RedactedFacts>,
     /// What is wrong with the file, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -11,6 +11,7 @@ use crate::memory::PhysicalMemory;
 use crate::notes::Notes;
 use crate::packed::{PACKINGS, age};
 use crate::probe::kind_of;
+use crate::redacted::{Redacted, Veiled};
 use crate::seal::Seal;
 use crate::{Hints, Input, InputFile, OpenError, flattened, raw};
 
@@ -36,6 +37,15 @@ impl Opened {
     /// What a format makes of its files.
     pub(crate) fn new(memory: Arc<dyn PhysicalMemory>, facts: Facts, notes: Notes) -> Self {
         Self { memory, facts, notes, seal: None, files: Vec::new() }
+    }
+
+    /// Lets what was redacted be missing, as far as the dump says what was.
+    fn hide_redacted(&mut self, hints: &Hints) {
+        let redacted = Redacted::of(&self.notes);
+        self.facts.redacted = redacted.facts();
+        if !redacted.is_empty() && !hints.as_stored {
+            self.memory = Arc::new(Veiled::missing(Arc::clone(&self.memory), &redacted));
+        }
     }
 }
 
@@ -89,6 +99,7 @@ pub fn open(input: Input, hints: &Hints) -> Result<Opened, OpenError> {
     opened.facts.encryption = told.encryption;
     opened.facts.manifest = told.seal.as_ref().map(|seal| seal.manifest.clone());
     opened.seal = told.seal;
+    opened.hide_redacted(hints);
     let wrapper_warnings = sources.into_iter().flat_map(|source| source.warnings);
     opened.facts.warnings.splice(0..0, wrapper_warnings);
     opened.files = files;

@@ -9,12 +9,13 @@
 //! - No files and no terminal: the host opens them and gives a [`Sink`](kdive_dump::write::Sink).
 //!
 //! [`Classes`] tells what each frame is used for, a [`Selection`] leaves frames out by [`DumpLevel`], [`Output`] writes the
-//! rest in a format; [`Usage`] counts instead, [`verify`] reads everything back, [`rearrange`] makes a file of a stream.
+//! rest in a format; [`Found`] finds what is to be overwritten; [`Usage`] counts instead, [`verify`] reads everything back, [`rearrange`] makes a file of a stream.
 
 mod classes;
 mod level;
 mod output;
 mod rearrange;
+mod redact;
 mod selection;
 mod usage;
 mod verify;
@@ -23,6 +24,7 @@ pub use classes::Classes;
 pub use level::{DumpLevel, Levels, NotALevel};
 pub use output::{Format, Header, Output};
 pub use rearrange::{RearrangeError, rearrange};
+pub use redact::{Found, NotRedactable, Redact};
 pub use selection::Selection;
 pub use usage::{Usage, UsageRow};
-pub use verify::{Damage, Verified, verify};
+pub use verify::{Damage, Verified, verify, verify_files};

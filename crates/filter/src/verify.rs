@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use kdive_base::{Cancelled, PAGE_SIZE, PhysAddr};
 use kdive_dump::write::{Control, FrameSet};
-use kdive_dump::{Opened, PhysicalMemory, RunState};
+use kdive_dump::{CheckedBy, FileDamage, Hints, OpenError, Opened, PhysicalMemory, RunState, check_file};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -31,6 +31,15 @@ pub struct Verified {
     pub incomplete: bool,
     /// What opening it found.
     pub warnings: Vec<String>,
+    /// What the bytes of the files were checked by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checked_by: Vec<CheckedBy>,
+    /// Bytes of the files that are not what was written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileDamage>,
+    /// Why the pages that the damage concerns cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unopened: Option<String>,
     /// What is damaged, by frame.
     pub damage: Vec<Damage>,
 }
@@ -39,6 +48,29 @@ pub struct Verified {
 const MOST_RANGES: usize = 10_000;
 /// Pages that one thread takes at a time.
 const GROUP: u64 = 64;
+
+/// Checks the bytes of a dump's files by what their writer left for it.
+///
+/// # Errors
+/// When it is cancelled; within, when a file cannot be opened.
+pub fn verify_files(
+    opened: &Opened,
+    hints: &Hints,
+    control: &Control<'_>,
+) -> Result<Result<Verified, OpenError>, Cancelled> {
+    let mut found = Verified::default();
+    for file in &opened.files {
+        match check_file(file, &hints.identities, control.cancel) {
+            Ok(checked) => {
+                let (by, damage) = checked?;
+                found.checked_by.push(by);
+                found.files.extend(damage);
+            }
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(found))
+}
 
 /// Reads every page that the dump says it has.
 ///
@@ -131,7 +163,13 @@ impl Verified {
     /// Whether all that should be there is.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.bad == 0 && !self.incomplete && self.warnings.is_empty()
+        self.bad == 0 && self.files.is_empty() && !self.incomplete && self.warnings.is_empty()
+    }
+
+    /// Adds what reading the pages found.
+    pub fn pages(&mut self, pages: Self) {
+        let (checked_by, files) = (std::mem::take(&mut self.checked_by), std::mem::take(&mut self.files));
+        *self = Self { checked_by, files, ..pages };
     }
 
     fn merge(&mut self, other: Self) {

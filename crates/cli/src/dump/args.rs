@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Subcommand, ValueEnum};
 use kdive_dump::write::Compression;
-use kdive_filter::{Format, Levels};
+use kdive_filter::{Format, Levels, Redact};
 
 use super::sealing::{Recipients, recipients};
 
@@ -39,6 +39,10 @@ pub(crate) enum DumpVerb {
     Verify(InputArgs),
     /// Count pages by what they are used for, and what each level would leave of them
     Usage(UsageArgs),
+    /// Overwrite keys, command lines, packets and patterns in a copy of a dump
+    ///
+    /// The copy says what was overwritten: reading it yields `redacted`. Without --redact all three kinds are.
+    Redact(OutputArgs),
     /// Encrypt a file as it is, for public keys
     ///
     /// The format is age's: kdive opens it in place with --identity, `age -d` decrypts it. `filter --encrypt` filters and
@@ -120,6 +124,9 @@ pub(crate) struct FormArgs {
     /// Encrypt for a public key (age1...), or those in a file; may be given several times
     #[arg(short = 'r', long = "encrypt", value_name = "RECIPIENT", value_parser = recipients)]
     pub(crate) encrypt: Vec<Recipients>,
+    /// Overwrite what should not leave the machine: keys, args, net, text:WORDS or pattern:REGEX; may be given several times
+    #[arg(long, value_name = "WHAT", value_parser = redact)]
+    pub(crate) redact: Vec<Redact>,
     /// Leave no hashes and no manifest behind the dump: `verify` finds less then
     #[arg(long)]
     pub(crate) no_manifest: bool,
@@ -229,7 +236,7 @@ impl DumpVerb {
     pub(crate) fn inputs(&self) -> Result<Vec<PathBuf>, clap::Error> {
         let files = match self {
             Self::Filter(args) => &args.output.files,
-            Self::Convert(args) | Self::Join(args) => &args.files,
+            Self::Convert(args) | Self::Join(args) | Self::Redact(args) => &args.files,
             Self::Split(args) => &args.files,
             Self::Verify(args) => return Ok(args.files.clone()),
             Self::Usage(args) => return Ok(args.input.files.clone()),
@@ -247,12 +254,19 @@ impl DumpVerb {
     /// Whether the kernel in the dump has to be understood.
     pub(crate) fn asks_kernel(&self) -> bool {
         match self {
-            Self::Filter(_) | Self::Usage(_) => true,
-            Self::Split(args) => args.levels.0.iter().any(|level| level.asks_use()),
-            Self::Convert(_) | Self::Join(_) | Self::Verify(_) => false,
+            Self::Filter(_) | Self::Usage(_) | Self::Redact(_) => true,
+            Self::Split(args) => {
+                !args.form.redact.is_empty() || args.levels.0.iter().any(|level| level.asks_use())
+            }
+            Self::Convert(args) | Self::Join(args) => !args.form.redact.is_empty(),
+            Self::Verify(_) => false,
             Self::Encrypt(_) | Self::Decrypt(_) | Self::Makedumpfile { .. } => false,
         }
     }
+}
+
+fn redact(text: &str) -> Result<Redact, String> {
+    text.parse().map_err(|error: kdive_filter::NotRedactable| error.to_string())
 }
 
 fn levels(text: &str) -> Result<Levels, String> {

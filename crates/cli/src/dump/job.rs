@@ -7,9 +7,12 @@ use std::time::Instant;
 
 use kdive_base::{Cancel, Cancelled};
 use kdive_commands::Progress as _;
-use kdive_dump::Manifest;
+use kdive_dump::age::Identity;
 use kdive_dump::write::{Control, Keep, Plan, WriteError, Written};
-use kdive_filter::{Classes, DumpLevel, Format, Header, Levels, Output, Selection, Usage, verify};
+use kdive_dump::{Hints, Input, Manifest, Notes, PhysicalMemory, Redacted, TooMany, Veiled, without_damage};
+use kdive_filter::{
+    Classes, DumpLevel, Format, Found, Header, Levels, Output, Redact, Selection, Usage, verify, verify_files,
+};
 use kdive_target::{Kernel, Lacks};
 
 use super::args::{FormArgs, OutputArgs, SplitArgs, UsageArgs};
@@ -29,6 +32,7 @@ pub(super) struct Job {
     kernel: Option<Arc<Kernel>>,
     pub(super) cancel: Cancel,
     bar: Bar,
+    identities: Arc<[Identity]>,
 }
 
 /// Why the work was not done.
@@ -48,8 +52,18 @@ pub(super) enum JobError {
     Cancelled(#[from] Cancelled),
     #[error("{} is incomplete: {source}", .name)]
     Incomplete { name: String, source: WriteError },
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    #[error(transparent)]
+    Open(#[from] kdive_dump::OpenError),
     #[error("only kdump-compressed dumps can be split")]
     SplitElf,
+}
+
+/// What is read to be written.
+struct Source {
+    memory: Arc<dyn PhysicalMemory>,
+    notes: Notes,
 }
 
 impl JobError {
@@ -65,6 +79,7 @@ impl Job {
     pub(super) fn open(args: &OpenArgs, asks_kernel: bool) -> Result<Self, OpenFailure> {
         let container = open::container(args)?;
         let (dump, notes) = (container.dump.clone(), container.notes.clone());
+        let identities = Arc::clone(&container.identities);
         let kernel = if asks_kernel { Some(container.kernel(args)?.kernel) } else { None };
         let cancel = Cancel::default();
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -73,7 +88,7 @@ impl Job {
         }
         let bar = Bar::default();
         bar.begin();
-        Ok(Self { notes, inputs: args.files.clone(), dump, kernel, cancel, bar })
+        Ok(Self { notes, inputs: args.files.clone(), dump, kernel, cancel, bar, identities })
     }
 
     /// `kdive dump filter`.
@@ -88,6 +103,33 @@ impl Job {
         let (mut target, form) = (self.target(args)?, &args.form);
         let report = in_pool(form.threads, || self.copy(form, &mut target))??;
         self.told(&report, &target, json)
+    }
+
+    /// `kdive dump redact`.
+    pub(super) fn redact(&self, args: &OutputArgs, json: bool) -> Result<Status, JobError> {
+        let mut form = args.form.clone();
+        if form.redact.is_empty() {
+            form.redact = vec![Redact::Keys, Redact::Args, Redact::Net];
+        }
+        let mut target = self.target(args)?;
+        let report = in_pool(form.threads, || self.copy(&form, &mut target))??;
+        self.told(&report, &target, json)
+    }
+
+    /// What is to be written: the dump's memory and notes, and in them what is to be overwritten.
+    fn source(&self, form: &FormArgs) -> Result<Source, JobError> {
+        let (mut memory, mut notes) = (Arc::clone(&self.dump.memory), self.dump.notes.clone());
+        if form.redact.is_empty() {
+            return Ok(Source { memory, notes });
+        }
+        let found = Found::find(&form.redact, self.kernel.as_deref(), &*memory, &self.cancel)?;
+        for kind in found.redacted.facts() {
+            note(&format_args!("redacted {}: {} bytes in {} places", kind.kind, kind.bytes, kind.ranges));
+        }
+        found.lacking.iter().for_each(|lacking| note(&format_args!("not redacted: {lacking}")));
+        found.redacted.add_to(&mut notes)?;
+        memory = Arc::new(Veiled::filled(memory, &found.redacted));
+        Ok(Source { memory, notes })
     }
 
     /// Writes every page.
@@ -124,17 +166,18 @@ impl Job {
         let selection = Selection::of_level(level, classes);
         let progress = |done, all| self.step("writing", done, all);
         let control = Control { progress: &progress, ..self.control(form) };
-        let plan = Plan::new(&*self.dump.memory, &selection, &control)?;
+        let source = self.source(form)?;
+        let plan = Plan::new(&*source.memory, &selection, &control)?;
         let output = self.output(form, level);
         let mut report = self.report(level);
         let parts = plan.split(names.len());
         for (name, part) in names.iter().zip(parts) {
             let mut target = self.file(name, form.overwrite)?;
-            let notes = &self.dump.notes;
+            let notes = &source.notes;
             let write = |sink: &mut dyn kdive_dump::write::Sink| {
                 output.write(&plan, notes, Some(part), sink, &control)
             };
-            let written = self.sealing(form, &output).write(&mut target, form.limit, write)?;
+            let written = self.sealing(form, &output, &source.notes).write(&mut target, form.limit, write)?;
             let source_is = |source| JobError::Incomplete { name: target.name(), source };
             report.add(target.name(), &written.map_err(source_is)?);
         }
@@ -198,12 +241,13 @@ impl Job {
         let start = Instant::now();
         let progress = |done, all| self.step("writing", done, all);
         let control = Control { progress: &progress, ..self.control(form) };
-        let plan = Plan::new(&*self.dump.memory, keep, &control)?;
+        let source = self.source(form)?;
+        let plan = Plan::new(&*source.memory, keep, &control)?;
         let output = self.output(form, level);
         let mut report = self.report(level);
         let written = self
-            .sealing(form, &output)
-            .write(target, form.limit, |sink| output.write(&plan, &self.dump.notes, None, sink, &control))?;
+            .sealing(form, &output, &source.notes)
+            .write(target, form.limit, |sink| output.write(&plan, &source.notes, None, sink, &control))?;
         self.bar.hide();
         let name = target.name();
         report.add(name.clone(), &written.map_err(|source| JobError::Incomplete { name, source })?);
@@ -215,7 +259,19 @@ impl Job {
     pub(super) fn verify(&self, json: bool) -> Result<Status, JobError> {
         let progress = |done, all| self.step("checking", done, all);
         let control = Control { progress: &progress, ..self.plain() };
-        let found = verify(&self.dump, &control)?;
+        let hints = Hints { identities: Arc::clone(&self.identities), as_stored: true, ..Hints::default() };
+        let mut found = verify_files(&self.dump, &hints, &control)??;
+        // Pages whose bytes are not what was written are damaged, whatever they decode to.
+        let clean: Vec<_> = self.dump.files.iter().map(|file| without_damage(file, &found.files)).collect();
+        let again = if found.files.is_empty() {
+            None
+        } else {
+            Some(kdive_dump::open(Input { files: clean }, &hints))
+        };
+        match again.unwrap_or_else(|| Ok(self.dump.clone())) {
+            Ok(dump) => found.pages(verify(&dump, &control)?),
+            Err(why) => found.unopened = Some(why.to_string()),
+        }
         self.bar.hide();
         show(&Verdict(&found), &found, json)?;
         Ok(if found.is_good() { Status::Done } else { Status::CommandFailed })
@@ -262,11 +318,12 @@ impl Job {
     }
 
     /// What goes around the dump, and behind it.
-    fn sealing(&self, form: &FormArgs, output: &Output) -> Sealing {
+    fn sealing(&self, form: &FormArgs, output: &Output, notes: &Notes) -> Sealing {
         let manifest = Manifest {
             tool: format!("kdive {}", env!("CARGO_PKG_VERSION")),
             written: now(),
-            ..output.header.manifest(&self.dump.notes)
+            redacted: Redacted::of(notes).kinds.into_iter().map(|kind| kind.name).collect(),
+            ..output.header.manifest(notes)
         };
         let recipients = form.encrypt.iter().flat_map(|keys| keys.0.iter().cloned()).collect();
         Sealing { recipients, manifest: (!form.no_manifest).then_some(manifest) }

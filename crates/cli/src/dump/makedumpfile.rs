@@ -140,6 +140,7 @@ fn form(flags: &Flags) -> FormArgs {
         limit: flags.limit,
         overwrite: flags.force,
         encrypt: Vec::new(),
+        redact: Vec::new(),
         no_manifest: true,
     }
 }

@@ -52,6 +52,7 @@ pub(crate) fn run(verb: &DumpVerb, cli: &Cli) -> ExitCode {
     let done = match verb {
         DumpVerb::Filter(args) => job.filter(&args.levels, &args.output, cli.json),
         DumpVerb::Convert(args) | DumpVerb::Join(args) => job.convert(args, cli.json),
+        DumpVerb::Redact(args) => job.redact(args, cli.json),
         DumpVerb::Split(args) => job.split(args, cli.json),
         DumpVerb::Verify(_) => job.verify(cli.json),
         DumpVerb::Usage(args) => job.usage(args, cli.json),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write as _};
 
+use kdive_dump::{CheckedBy, FileDamage};
 use kdive_filter::{Usage, Verified};
 use serde::Serialize;
 
@@ -91,19 +92,31 @@ pub(super) struct Verdict<'a>(pub(super) &'a Verified);
 impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(found) = self;
+        for FileDamage { file, offset, bytes, why } in &found.files {
+            let last = offset.saturating_add(*bytes).saturating_sub(1);
+            writeln!(f, "{file}: bytes {offset:#x}-{last:#x}: {why}")?;
+        }
+        if let Some(why) = &found.unopened {
+            writeln!(f, "which pages that concerns cannot be told: {why}")?;
+        }
         for damage in &found.damage {
+            let address = damage.first.saturating_mul(4096);
             let (first, last) = (damage.first, damage.first.saturating_add(damage.pages).saturating_sub(1));
             write!(f, "pfn {first:x}")?;
             if damage.pages > 1 {
                 write!(f, "-{last:x} ({} pages)", damage.pages)?;
             }
-            writeln!(f, ": {}", damage.why)?;
+            writeln!(f, " at {address:x}: {}", damage.why)?;
         }
         if found.incomplete {
             writeln!(f, "the dump says that its capture did not finish")?;
         }
         let state = if found.is_good() { "whole" } else { "damaged" };
-        write!(f, "{state}: {} pages can be read, {} cannot", found.good, found.bad)
+        write!(f, "{state}: {} pages can be read, {} cannot", found.good, found.bad)?;
+        if found.checked_by.contains(&CheckedBy::Nothing) {
+            write!(f, "\nnote: the file has no hashes: damage that still decodes does not show")?;
+        }
+        Ok(())
     }
 }
 

@@ -26,6 +26,17 @@ fn recognises(head: &Head<'_>) -> bool {
 }
 
 fn peel(source: &Source) -> Result<Peeled, OpenError> {
+    let (opened, warning, encryption) = open(source)?;
+    if opened.bytes == 0 {
+        let what = warning.unwrap_or_else(|| "nothing is in it".into());
+        return Err(OpenError::damaged(&source.name, WRAPPER.name, what));
+    }
+    let told = Told { encryption: Some(encryption), ..Told::default() };
+    Ok(Peeled { data: Arc::new(opened), warning, told })
+}
+
+/// Opens a file with the identities that were given. Says what is wrong with it, and for how many it is encrypted.
+pub(crate) fn open(source: &Source) -> Result<(Opened, Option<String>, Encryption), OpenError> {
     let file = &*source.data;
     let name = || source.name.clone();
     let io = |error| OpenError::Io { name: name(), source: error };
@@ -58,12 +69,7 @@ fn peel(source: &Source) -> Result<Peeled, OpenError> {
     let at = (header.bytes as u64).saturating_add(Chunks::NONCE as u64);
     let (opened, warning) =
         Opened::new(Arc::clone(&source.data), at, Chunks::new(&key, nonce)).map_err(io)?;
-    if opened.bytes == 0 {
-        let what = warning.unwrap_or_else(|| "nothing is in it".into());
-        return Err(OpenError::damaged(&source.name, WRAPPER.name, what));
-    }
-    let told = Told { encryption: Some(encryption), ..Told::default() };
-    Ok(Peeled { data: Arc::new(opened), warning, told })
+    Ok((opened, warning, encryption))
 }
 
 /// Why nobody who was given opens it.
@@ -79,7 +85,7 @@ fn locked(source: &Source, kinds: &[&str]) -> OpenError {
 }
 
 /// The file inside.
-struct Opened {
+pub(crate) struct Opened {
     file: Arc<dyn ReadAt>,
     /// Offset of the first chunk.
     at: u64,
@@ -113,6 +119,22 @@ impl Opened {
         opened.bytes = whole.saturating_mul(CHUNK as u64);
         let end = opened.file.len();
         Ok((opened, Some(opened_cut(end))))
+    }
+
+    /// How many chunks there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Where a chunk is in the encrypted file.
+    pub(crate) fn place(&self, number: u64) -> std::ops::Range<u64> {
+        let start = self.at.saturating_add(number.saturating_mul(SEALED_CHUNK as u64));
+        start..start.saturating_add(SEALED_CHUNK as u64).min(self.file.len())
+    }
+
+    /// Whether a chunk is not what was written.
+    pub(crate) fn is_damaged(&self, number: u64) -> bool {
+        self.open(number).is_err()
     }
 
     fn open(&self, number: u64) -> io::Result<Vec<u8>> {

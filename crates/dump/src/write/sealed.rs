@@ -15,7 +15,7 @@ use crate::window::read_up_to;
 /// Stretches of the dump that are written at the same time: headers, descriptors, pages.
 const STRETCHES: usize = 3;
 /// Bytes of a record, about: the list of records of a terabyte stays small.
-const RECORD_BYTES: usize = 512 << 10;
+const RECORD_BYTES: usize = 1 << 20;
 /// Of a flattened stream: its own header, and that of a record.
 const STREAM_HEADER: u64 = 4096;
 
@@ -67,6 +67,9 @@ impl<'a, W: Write + Send> EncryptedSink<'a, W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        // They do not overlap, so any order will do. Descriptors are fewer bytes than their pages: before these they are of
+        // use to what is left of a file that is cut.
+        self.open.make_contiguous().sort_by_key(|stretch| stretch.bytes.len());
         while let Some(stretch) = self.open.pop_front() {
             self.put(&stretch)?;
         }
@@ -92,10 +95,9 @@ impl<W: Write + Send> Sink for EncryptedSink<'_, W> {
             && let Some(stretch) = self.open.get_mut(at)
         {
             stretch.bytes.extend_from_slice(bytes);
-            if stretch.bytes.len() >= RECORD_BYTES
-                && let Some(stretch) = self.open.remove(at)
-            {
-                self.put(&stretch)?;
+            // All of them: pages without their descriptors would be lost with what a cut takes away.
+            if stretch.bytes.len() >= RECORD_BYTES {
+                self.flush()?;
             }
             return Ok(());
         }
