@@ -75,6 +75,9 @@ void crash_deadlock(void);
 /* hung.c: tasks that wait for ever, a work item that never ends. */
 void crash_hung(void);
 
+/* blocked.c: grace periods of SRCU and RCU Tasks that do not end, a network queue that the driver stopped. */
+void crash_blocked(void);
+
 /* spins.c: CPUs that do not come on. */
 void crash_spinlock(void);
 void crash_rcustall(void);

@@ -31,6 +31,7 @@ static const struct scenario {
 	{ "hardlockup", crash_hardlockup },
 	{ "deadlock", crash_deadlock },
 	{ "hung", crash_hung },
+	{ "blocked", crash_blocked },
 	{ "spinlock", crash_spinlock },
 	{ "rcustall", crash_rcustall },
 	{ "deafcpu", crash_deafcpu },

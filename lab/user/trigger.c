@@ -126,6 +126,11 @@ int main(int argc, char **argv)
 		insert_module("load");
 	if (!strcmp(scenario, "memory") || !strcmp(scenario, "fragment"))
 		inserted = !insert_module(scenario);
+	// The watchdog of network devices takes its time to see that a queue is stuck.
+	if (!strcmp(scenario, "blocked")) {
+		inserted = !insert_module(scenario);
+		sleep(8);
+	}
 	if (!strcmp(scenario, "traced"))
 		inserted = trace_and_patch();
 	write_truth(scenario);

@@ -129,8 +129,10 @@ static void write_variables(const char *scenario, int is_rich)
 		write_moving_truth();
 	else
 		write_memory_truth();
-	if (!strcmp(scenario, "stuck"))
+	if (!strcmp(scenario, "stuck") || !strcmp(scenario, "blocked"))
 		write_stuck();
+	if (!strcmp(scenario, "blocked"))
+		copy_lines("trace", "/sys/kernel/tracing/trace", 0);
 	if (!strcmp(scenario, "traced"))
 		write_traced();
 	copy_lines("swap", "/proc/swaps", 1);

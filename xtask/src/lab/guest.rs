@@ -22,14 +22,18 @@ const TOOLS_PACKAGES: &[&str] = &[
     "python3-drgn",
     "gdb-minimal",
     "zstd",
+    "xfsprogs",
+    "btrfs-progs",
 ];
 
 /// Programs of the suite that go into the guest.
-const TOOLS: &[&str] = &["/usr/sbin/kexec", "/usr/bin/makedumpfile"];
+const TOOLS: &[&str] =
+    &["/usr/sbin/kexec", "/usr/bin/makedumpfile", "/usr/sbin/mkfs.xfs", "/usr/sbin/mkfs.btrfs"];
 
 const APPLETS: &[&str] = &[
     "sh", "mount", "umount", "modprobe", "sleep", "dd", "cat", "echo", "ls", "mkdir", "nc", "ps", "grep",
     "swapon", "poweroff", "sync", "ip", "tail", "mkswap", "losetup", "mke2fs", "brctl", "tunctl", "mkfifo",
+    "truncate",
 ];
 
 /// Modules of the guest, with all that they need; what a kernel has built in is not looked for.
@@ -59,10 +63,14 @@ const MODULES: &[&str] = &[
     "sch_netem",
     "nf_tables",
     "nft_ct",
+    "xfs",
+    "btrfs",
+    "nfsv3",
+    "nfsv4",
 ];
 
 /// `init`, and what it reads in one scenario.
-const SCRIPTS: &[&str] = &["init", "memory.sh", "rich.sh", "stuck.sh", "traced.sh"];
+const SCRIPTS: &[&str] = &["init", "blocked.sh", "memory.sh", "rich.sh", "stuck.sh", "traced.sh"];
 
 /// The lab's own programs: sources and compiler options of each.
 const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
@@ -91,10 +99,16 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
             "spawn.c",
             "stuck_array.c",
             "stuck_block.c",
+            "stuck_facts.c",
             "stuck_filter.c",
             "stuck_mapper.c",
             "stuck_net.c",
         ],
+        &["-O1", "-static", "-pthread"],
+    ),
+    (
+        "blocked",
+        &["blocked.c", "blocked_nfs.c", "spawn.c", "stuck_facts.c", "stuck_mapper.c"],
         &["-O1", "-static", "-pthread"],
     ),
     ("bigload", &["bigload.c"], &["-O1", "-static", "-pthread"]),

@@ -85,6 +85,7 @@ const ROWS: &[Row] = &[
     row("fragment", SMALL),
     row("slableak", SMALL),
     row("stuck", SMALL),
+    row("blocked", SMALL),
     row("traced", SMALL),
     row("bitflip", SMALL),
     row("ipi", SMALL),

@@ -432,6 +432,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
+        name: "blocked",
+        about: "NFS, xfs, btrfs, a block queue, a SCSI host, a network queue and readers of RCU that do not go on",
+        end: End::Alive,
+        memory: 768,
+        patience: 400,
+        ..BASE
+    },
+    Scenario {
         name: "rich",
         about: "something in every subsystem, and all of /proc written down, then sysrq",
         frames: SYSRQ,
