@@ -77,7 +77,11 @@ fn line(member: &Member, width: usize, is_said: bool, out: &mut dyn fmt::Write) 
     let name = format!("{:1$}{2}", "", indent(member), member_name(member));
     write!(out, "  {pid:>7}  {}  {state:<2}  {age:>7}  {name:<width$}  ", wait.task.task)?;
     if is_said {
-        return writeln!(out, "in {}", wait.function.as_deref().unwrap_or(UNKNOWN));
+        write!(out, "in {}", wait.function.as_deref().unwrap_or(UNKNOWN))?;
+        return match &wait.operation {
+            Some(operation) => writeln!(out, ", {operation}"),
+            None => out.write_char('\n'),
+        };
     }
     write!(out, "{}", Titled { kind: wait.kind, lock: wait.lock, name: wait.name.as_deref() })?;
     if let Some(holder) = wait.holders.first() {

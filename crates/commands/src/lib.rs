@@ -77,6 +77,7 @@ mod refs;
 mod render;
 mod repeat;
 mod route;
+mod rpc;
 mod runq;
 mod rustfilt;
 mod sbitmapq;

@@ -56,6 +56,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::dev::DEV,
     &crate::blk::BLK,
     &crate::journal::JOURNAL,
+    &crate::rpc::RPC,
     &crate::vtop::VTOP,
     &crate::vtop::PTE,
     &crate::vtop::PTOV,

@@ -94,3 +94,10 @@ pub(crate) fn processors<'w>(
     };
     Ok((name, Some(cpus)))
 }
+/// Nanoseconds of an option that is given in seconds.
+pub(crate) fn seconds(command: &'static str, option: &str, word: &str) -> Result<u64, UsageError> {
+    let seconds = word.parse::<f64>().ok().filter(|seconds| (0.0..1e9).contains(seconds));
+    let seconds = seconds
+        .ok_or_else(|| UsageError::new(command, format!("{option} {word}: not a number of seconds")))?;
+    Ok((seconds * 1e9) as u64)
+}

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use kdive_linux::rcu::{Callbacks, GracePeriod, Rcu};
-use kdive_linux::tasks::{State, Tasks};
+use kdive_linux::locking::{Holder, Locks, Wait};
+use kdive_linux::rcu::{Callbacks, GracePeriod, Rcu, RcuTasks, Srcu};
+use kdive_linux::tasks::{State, TaskName, Tasks};
+use kdive_target::Kernel;
 use serde::Serialize;
 
 use crate::args::Args;
@@ -16,7 +18,7 @@ use crate::sink::{Render, Sink, SinkExt};
 pub(crate) static RCU: Command = Command {
     names: &["rcu"],
     group: Group::System,
-    summary: "the grace period of RCU, who holds it out, and callbacks that wait for it",
+    summary: "grace periods of RCU, SRCU and RCU Tasks, who holds them out, callbacks",
     operands: "",
     options: &[],
     help: include_str!("rcu.md"),
@@ -48,6 +50,51 @@ struct CpuRow {
     command: Option<String>,
 }
 
+/// A `struct srcu_struct` whose grace period tasks wait for.
+#[derive(Serialize)]
+struct SrcuRow {
+    #[serde(flatten)]
+    srcu: Srcu,
+    /// Who is likely to be a reader in it.
+    holders: Vec<Holder>,
+    /// Who waits for its grace period.
+    waiters: Vec<TaskName>,
+}
+
+/// A flavour of RCU Tasks whose grace period is under way.
+#[derive(Serialize)]
+struct TasksRow {
+    #[serde(flatten)]
+    tasks: RcuTasks,
+    /// Who waits for its grace period.
+    waiters: Vec<TaskName>,
+}
+
+/// The flavours that have grace periods of their own, where one is under way or waited for.
+fn others(cx: &mut Cx, kernel: &Kernel, out: &mut dyn Sink) -> Result<(), CommandError> {
+    let waits = &Locks::find(kernel).waits;
+    for tasks in RcuTasks::find(kernel).into_iter().filter(|tasks| tasks.in_progress) {
+        cx.cancel.check()?;
+        let own = waits.iter().filter(|wait| wait.name.as_deref() == Some(tasks.flavour));
+        let waiters = own.map(|wait| wait.task.clone()).collect();
+        out.row(&TasksRow { tasks, waiters }, &())?;
+    }
+    let mut shown = Vec::new();
+    let is_srcu = |wait: &&Wait| wait.name.as_deref().is_some_and(|name| name.starts_with("srcu"));
+    for wait in waits.iter().filter(is_srcu) {
+        cx.cancel.check()?;
+        let Some(at) = wait.lock.filter(|at| !shown.contains(at)) else { continue };
+        shown.push(at);
+        let Some(srcu) = cx.known(Srcu::at(kernel, at), "SRCU", || format!("srcu_struct {at:#}")) else {
+            continue;
+        };
+        let own = waits.iter().filter(|wait| wait.lock == Some(at));
+        let waiters = own.map(|wait| wait.task.clone()).collect();
+        out.row(&SrcuRow { srcu, holders: wait.holders.clone(), waiters }, &())?;
+    }
+    Ok(())
+}
+
 fn run(cx: &mut Cx, _args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let kernel = cx.kernel.clone();
     let Rcu { period, callbacks, lacks } = Rcu::find(&kernel)?;
@@ -71,7 +118,59 @@ fn run(cx: &mut Cx, _args: &Args, out: &mut dyn Sink) -> Result<(), CommandError
         };
         out.row(&row, &())?;
     }
-    Ok(())
+    others(cx, &kernel, out)
+}
+
+/// `, waited for by 260 srcu_waiter`
+struct WaitedForBy<'t>(&'t [TaskName]);
+
+impl fmt::Display for WaitedForBy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, task) in self.0.iter().enumerate() {
+            write!(f, "{} {task}", if index == 0 { ", waited for by" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl Render for SrcuRow {
+    type View = ();
+
+    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
+        let Srcu { srcu, name, number, in_progress, age_ns, readers } = &self.srcu;
+        write!(out, "\nsrcu {srcu}")?;
+        if let Some(name) = name {
+            write!(out, " {name}")?;
+        }
+        match (in_progress, age_ns) {
+            (true, Some(age)) => write!(out, ": grace period {} has lasted {}", Known(*number), Age(*age))?,
+            (true, None) => write!(out, ": grace period {} is under way", Known(*number))?,
+            (false, _) => write!(out, ": no grace period is under way, the last was {}", Known(*number))?,
+        }
+        let inside = if *readers == Some(1) { "reader" } else { "readers" };
+        writeln!(out, ", {} {inside} inside{}", Known(*readers), WaitedForBy(&self.waiters))?;
+        self.holders.iter().try_for_each(|holder| {
+            write!(out, "  perhaps held out by {} (", holder.task)?;
+            for (index, evidence) in holder.evidence.iter().enumerate() {
+                write!(out, "{}{}", if index > 0 { ", " } else { "" }, evidence.words())?;
+            }
+            writeln!(out, ")")
+        })
+    }
+}
+
+impl Render for TasksRow {
+    type View = ();
+
+    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
+        let RcuTasks { flavour, number, age_ns, thread, holdouts, .. } = &self.tasks;
+        write!(out, "\n{flavour}: grace period {} has lasted {}", Known(*number), Known(age_ns.map(Age)))?;
+        if let Some(thread) = thread {
+            write!(out, ", its thread is {thread}")?;
+        }
+        writeln!(out, "{}", WaitedForBy(&self.waiters))?;
+        holdouts.iter().try_for_each(|task| writeln!(out, "  held out by {task}"))
+    }
 }
 
 impl Render for Period {

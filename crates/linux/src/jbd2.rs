@@ -1,9 +1,7 @@
 //! Journals of ext4 and ocfs2 (fs/jbd2, include/linux/jbd2.h): transactions, who holds handles in them, and who waits.
 
 use kdive_base::VirtAddr;
-use kdive_target::walk;
-use kdive_target::{Field, Kernel, Lacks, Load, MemberAddress, Text};
-use rustc_hash::FxHashSet;
+use kdive_target::{Field, Kernel, Load, MemberAddress, Text};
 use serde::Serialize;
 
 use crate::block::Now;
@@ -133,12 +131,6 @@ struct Handle {
 }
 
 #[derive(Load)]
-#[load(type = "super_block")]
-struct FsInfo {
-    s_fs_info: Field<VirtAddr>,
-}
-
-#[derive(Load)]
 #[load(type = "ext4_sb_info", module)]
 struct Ext4 {
     s_journal: Field<VirtAddr>,
@@ -150,45 +142,17 @@ struct OfTask {
     journal_info: Field<VirtAddr>,
 }
 
-/// The journal of a mounted file system.
-#[derive(Clone, Debug)]
-pub struct OfFileSystem {
-    /// The file system.
-    pub super_block: SuperBlock,
-    /// Its journal.
-    pub journal: Journal,
-}
-
-/// Mounted file systems of one machine.
-const MOST_FILE_SYSTEMS: usize = 1 << 20;
-
-/// The journals of all mounted file systems, and why some are lacking.
+/// The journal of a mounted file system; `None` for one of another type, or without a journal.
 ///
 /// # Errors
-/// The list of file systems cannot be found.
-pub fn journals(kernel: &Kernel) -> Field<(Vec<OfFileSystem>, Vec<Lacks>)> {
-    let head = kernel.symbol("super_blocks")?;
-    let link = kernel.offset_of("super_block", "s_list")?;
-    let (mut all, mut lacking) = (Vec::new(), Vec::new());
-    for at in walk::list(kernel.memory(), head).take(MOST_FILE_SYSTEMS) {
-        let found = at.map_err(Lacks::from).and_then(|at| of_super_block(kernel, at.sub(link)));
-        match found {
-            Ok(found) => all.extend(found),
-            Err(lacks) => lacking.push(lacks),
-        }
-    }
-    Ok((all, lacking))
-}
-
-fn of_super_block(kernel: &Kernel, at: VirtAddr) -> Field<Option<OfFileSystem>> {
-    let super_block: SuperBlock = kernel.load(at);
+/// The way to it is lacking.
+pub fn of_super_block(kernel: &Kernel, super_block: &SuperBlock) -> Field<Option<Journal>> {
     // ext4 serves ext3 and ext2 under their names.
     if !matches!(super_block.type_name(kernel)?.as_str(), "ext4" | "ext3" | "ext2") {
         return Ok(None);
     }
-    let info = kernel.load::<FsInfo>(at).s_fs_info?;
-    let journal = kernel.load::<Ext4>(info).s_journal?;
-    Ok((!journal.is_null()).then(|| OfFileSystem { super_block, journal: kernel.load(journal) }))
+    let journal = kernel.load::<Ext4>(super_block.info.clone()?).s_journal?;
+    Ok((!journal.is_null()).then(|| kernel.load(journal)))
 }
 
 impl Journal {
@@ -231,22 +195,16 @@ impl Journal {
     /// # Errors
     /// A queue cannot be read.
     pub fn waiters(&self, kernel: &Kernel) -> Field<Vec<(VirtAddr, WaitsFor)>> {
-        let tasks = Tasks::find(kernel);
         let queues = [
             (&self.j_wait_transaction_locked, WaitsFor::Begin),
             (&self.j_wait_done_commit, WaitsFor::Commit),
             (&self.j_wait_updates, WaitsFor::Handles),
             (&self.j_wait_reserved, WaitsFor::Reserved),
         ];
-        let (mut all, mut seen) = (Vec::new(), FxHashSet::default());
-        for (queue, what) in queues {
-            let Ok(MemberAddress(head)) = queue else { continue };
-            for waiter in wait::waiters(kernel, *head)? {
-                let task = waiter?.task(kernel, &tasks);
-                all.extend(task.filter(|task| seen.insert(*task)).map(|task| (task, what)));
-            }
-        }
-        Ok(all)
+        wait::tasks_of(
+            kernel,
+            queues.into_iter().filter_map(|(queue, what)| Some((queue.clone().ok()?.0, what))),
+        )
     }
 }
 

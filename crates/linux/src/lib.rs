@@ -7,6 +7,7 @@
 
 pub mod block;
 pub mod bpf;
+pub mod btrfs;
 pub mod cgroup;
 pub mod device;
 pub mod extfrag;
@@ -45,6 +46,7 @@ pub mod slab;
 pub mod smp;
 pub mod softirq;
 pub mod sparse;
+pub mod sunrpc;
 pub mod swap;
 pub mod system;
 pub mod tasks;
@@ -57,3 +59,4 @@ pub mod vmalloc;
 pub mod vmstat;
 pub mod wait;
 pub mod workqueue;
+pub mod xfs;

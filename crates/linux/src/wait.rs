@@ -2,8 +2,12 @@
 
 use kdive_base::VirtAddr;
 use kdive_target::{Field, Kernel, Lacks, Load, MemberAddress, walk};
+use rustc_hash::FxHashSet;
 
 use crate::tasks::Tasks;
+
+/// No kernel has more tasks than this (`PID_MAX_LIMIT`).
+const MOST_WAITERS: usize = 1 << 22;
 
 /// An entry of a wait queue.
 #[derive(Clone, Debug)]
@@ -90,6 +94,25 @@ pub fn waiters(kernel: &Kernel, head: VirtAddr) -> Field<impl Iterator<Item = Fi
         let entry = entries.load(at);
         Ok(Waiter { at, private: entry.private, function: Some(entry.func) })
     }))
+}
+
+/// The tasks on several queues (`wait_queue_head`), each once, with what the first queue that has it stands for.
+///
+/// # Errors
+/// A queue cannot be read.
+pub fn tasks_of<W: Copy>(
+    kernel: &Kernel,
+    queues: impl IntoIterator<Item = (VirtAddr, W)>,
+) -> Field<Vec<(VirtAddr, W)>> {
+    let tasks = Tasks::find(kernel);
+    let (mut all, mut seen) = (Vec::new(), FxHashSet::default());
+    for (head, what) in queues {
+        for waiter in waiters(kernel, head)?.take(MOST_WAITERS) {
+            let task = waiter?.task(kernel, &tasks);
+            all.extend(task.filter(|task| seen.insert(*task)).map(|task| (task, what)));
+        }
+    }
+    Ok(all)
 }
 
 /// The waiters of the simple queue at `head`, a `swait_queue_head`.

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::name_of;
 use super::queues::Trouble;
-use crate::args::{Args, UsageError};
+use crate::args::Args;
 use crate::command::CommandError;
 use crate::cx::Cx;
+use crate::operand;
 use crate::render::{Age, Known, TaskLine, UNKNOWN};
 use crate::sink::{Render, Sink, SinkExt};
 
@@ -225,7 +226,7 @@ impl Found {
 pub(super) fn show(cx: &mut Cx, args: &Args, disks: &[Disk], out: &mut dyn Sink) -> Result<(), CommandError> {
     let older = match args.value("--older") {
         None => None,
-        Some(word) => Some(seconds(word)?),
+        Some(word) => Some(operand::seconds("blk", "--older", word)?),
     };
     let kernel = cx.kernel.clone();
     let requests = Requests::new(&kernel);
@@ -263,13 +264,6 @@ pub(super) fn show(cx: &mut Cx, args: &Args, disks: &[Disk], out: &mut dyn Sink)
         out.row(trouble, &())?;
     }
     Ok(())
-}
-
-fn seconds(word: &str) -> Result<u64, UsageError> {
-    let seconds = word.parse::<f64>().ok().filter(|seconds| (0.0..1e9).contains(seconds));
-    let seconds =
-        seconds.ok_or_else(|| UsageError::new("blk", format!("--older {word}: not a number of seconds")))?;
-    Ok((seconds * 1e9) as u64)
 }
 
 fn summary(found: &[Found], troubles: &[Trouble]) -> Summary {

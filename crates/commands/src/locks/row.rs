@@ -117,11 +117,15 @@ fn waiters(waiters: &[Wait], out: &mut dyn fmt::Write) -> fmt::Result {
         let state = wait.state.map_or(UNKNOWN, State::letters);
         let command = wait.task.command.as_deref().unwrap_or(UNKNOWN);
         let function = wait.function.as_deref().unwrap_or(UNKNOWN);
-        writeln!(
+        write!(
             out,
             "  {pid:>7}  {}  {state:<2}  {cpu:>3}  {age:>7}  {mode}{command:<16}  {function}",
             wait.task.task
         )?;
+        match &wait.operation {
+            Some(operation) => writeln!(out, ", {operation}")?,
+            None => out.write_char('\n')?,
+        }
     }
     Ok(())
 }

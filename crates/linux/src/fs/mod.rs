@@ -11,5 +11,5 @@ mod page_cache;
 
 pub use file::{Descriptor, Descriptors, File, FsStruct, descriptors};
 pub use inode::{Dentry, FileKind, Inode};
-pub use mount::{Mount, Mounts, SuperBlock};
+pub use mount::{Mount, Mounts, SuperBlock, super_blocks};
 pub use page_cache::{AddressSpace, CachedPage, PageCache};

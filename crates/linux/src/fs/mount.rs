@@ -2,7 +2,7 @@
 
 use kdive_base::{VirtAddr, printable};
 use kdive_target::walk::{self, Order, RbLayout};
-use kdive_target::{Field, Kernel, Lacks, Load};
+use kdive_target::{Field, Kernel, Lacks, Load, Text};
 
 /// The part of `struct mount` that kdive understands. What others see of it is the `struct vfsmount` inside.
 #[derive(Clone, Debug, Load)]
@@ -70,6 +70,12 @@ pub struct SuperBlock {
     /// Its root directory (`struct dentry`).
     #[load(any("s_root"))]
     pub root: Field<VirtAddr>,
+    /// What it calls itself: mostly its disk.
+    #[load(any("s_id"))]
+    pub id: Field<Text>,
+    /// What its type keeps of it.
+    #[load(any("s_fs_info"))]
+    pub info: Field<VirtAddr>,
 }
 
 #[derive(Load)]
@@ -87,6 +93,23 @@ impl SuperBlock {
         let kind: FileSystemType = kernel.load(self.kind.clone()?);
         Ok(printable(&kernel.memory().c_string(kind.name?, 64)?))
     }
+}
+
+/// Mounted file systems of one machine.
+const MOST_FILE_SYSTEMS: usize = 1 << 20;
+
+/// All file systems that are mounted anywhere (`super_blocks`, fs/super.c), as far as their list goes; why it ends early is
+/// the last item.
+///
+/// # Errors
+/// The list cannot be found.
+pub fn super_blocks(kernel: &Kernel) -> Field<impl Iterator<Item = Field<SuperBlock>> + '_> {
+    let head = kernel.symbol("super_blocks")?;
+    let link = kernel.offset_of("super_block", "s_list")?;
+    let loader = kernel.loader::<SuperBlock>();
+    Ok(walk::list(kernel.memory(), head)
+        .take(MOST_FILE_SYSTEMS)
+        .map(move |at| Ok(loader.load(at?.sub(link)))))
 }
 
 /// The mounts of a namespace.

@@ -4,7 +4,7 @@ use kdive_base::{Endian, VirtAddr};
 use kdive_evidence::Frame;
 use kdive_target::Kernel;
 
-use crate::tasks::plain_name;
+use crate::tasks::{Call, plain_name};
 
 /// No function is searched further back than this, in bytes.
 const LONGEST: u64 = 64 << 10;
@@ -17,9 +17,24 @@ const CALL_BYTES: usize = 5;
 /// before the call that it is in now. It may have given it back since.
 pub(super) fn took_before(kernel: &Kernel, frame: &Frame, lock: VirtAddr) -> bool {
     let at = if frame.interrupted { frame.ip } else { frame.ip.sub(1) };
+    called_before(kernel, at, frame.ip, lock, is_taker)
+}
+
+/// Whether a function on a task's stack entered a reader of this `srcu_struct`, a constant, before the call that it is in.
+pub(super) fn entered_before(kernel: &Kernel, call: &Call, srcu: VirtAddr) -> bool {
+    called_before(kernel, call.at, call.ip, srcu, |name| name.starts_with("__srcu_read_lock"))
+}
+
+fn called_before(
+    kernel: &Kernel,
+    at: VirtAddr,
+    ip: VirtAddr,
+    lock: VirtAddr,
+    is_wanted: impl Fn(&str) -> bool,
+) -> bool {
     let Some(place) = kernel.place(at) else { return false };
     let start = at.sub(place.offset);
-    let length = frame.ip.since(start);
+    let length = ip.since(start);
     if length > LONGEST {
         return false;
     }
@@ -28,9 +43,9 @@ pub(super) fn took_before(kernel: &Kernel, frame: &Frame, lock: VirtAddr) -> boo
     code.truncate(count);
     let takes = |target: VirtAddr| {
         let place = kernel.place(target).filter(|place| place.offset == 0);
-        place.is_some_and(|place| is_taker(plain_name(place.symbol.name)))
+        place.is_some_and(|place| is_wanted(plain_name(place.symbol.name)))
     };
-    calls_with(&code, start, lock).any(|(back, target)| back != frame.ip && takes(target))
+    calls_with(&code, start, lock).any(|(back, target)| back != ip && takes(target))
 }
 
 /// Functions that come back with the lock held (kernel/locking/spinlock.c).

@@ -103,7 +103,9 @@ fn by_cause(
 ) -> Vec<Hang> {
     let hangs = |wait: &&Wait| {
         let deaf = wait.state == Some(State::Uninterruptible) && wait.kind != LockKind::Timer;
-        deaf || wait.kind == LockKind::Spinlock
+        // RCU Tasks are waited for without counting as load.
+        let is_spared = wait.state == Some(State::Idle) && wait.kind == LockKind::Rcu;
+        deaf || is_spared || wait.kind == LockKind::Spinlock
     };
     let chains = Chains::new(locks);
     let mut groups: FxHashMap<End<'_>, Vec<Member>> = FxHashMap::default();
@@ -213,6 +215,8 @@ mod tests {
             waiter: None,
             found: Found::Waiter,
             function: None,
+            call: None,
+            operation: None,
             holders: holders.into_iter().collect(),
             readers: None,
         }

@@ -31,6 +31,8 @@ pub enum Evidence {
     HoldsOut,
     /// It was preempted in a reader that began before the grace period.
     Reader,
+    /// It has not given up its processor of its own will since the grace period of RCU Tasks began.
+    NoSwitch,
     /// It is the child that borrowed the waiting task's memory.
     VforkChild,
 }
@@ -39,7 +41,10 @@ impl Evidence {
     /// Whether it alone is proof.
     #[must_use]
     pub fn is_proof(self) -> bool {
-        matches!(self, Self::Owner | Self::Lockdep | Self::Worker | Self::VforkChild | Self::Reader)
+        matches!(
+            self,
+            Self::Owner | Self::Lockdep | Self::Worker | Self::VforkChild | Self::Reader | Self::NoSwitch
+        )
     }
 
     /// In words, behind the name of the task.
@@ -55,6 +60,7 @@ impl Evidence {
             Self::Worker => "runs the work",
             Self::HoldsOut => "its CPU holds out the grace period",
             Self::Reader => "preempted in a reader",
+            Self::NoSwitch => "has not switched since",
             Self::VforkChild => "the child",
         }
     }

@@ -38,6 +38,8 @@ pub enum LockKind {
     Futex,
     /// A grace period of RCU or SRCU.
     Rcu,
+    /// A server, to answer a remote procedure call.
+    Rpc,
     /// A work item, to end.
     Work,
     /// A child, to leave the memory that it borrowed with `vfork`.
@@ -68,6 +70,7 @@ impl LockKind {
             Self::Bit => "bit",
             Self::Futex => "futex",
             Self::Rcu => "rcu",
+            Self::Rpc => "rpc",
             Self::Work => "work",
             Self::Vfork => "vfork",
             Self::Timer => "timer",

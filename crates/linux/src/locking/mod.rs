@@ -28,7 +28,8 @@ pub use scan::Found;
 use scan::{Awaited, Scan};
 pub use spin::{LockWord, Spin};
 
-use crate::rcu::Rcu;
+use crate::rcu::{Rcu, RcuTasks, Srcu};
+use crate::sunrpc;
 use crate::tasks::{Call, Stacks, State, Task, TaskName, Tasks};
 use crate::workqueue;
 
@@ -44,7 +45,8 @@ pub struct Wait {
     /// The processor it ran on last; for a spinlock the one that spins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
-    /// For how long, in nanoseconds: from when it last ran to the latest time that any run queue knows.
+    /// For how long, in nanoseconds: from when it last ran to the latest time that any run queue knows; of a remote
+    /// procedure call from when that was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_ns: Option<u64>,
     /// What kind of thing it waits for.
@@ -52,7 +54,8 @@ pub struct Wait {
     /// To read or to write, where that makes a difference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// The lock's address: of a folio its `struct page`, of a bit the word, of a futex in user memory.
+    /// The lock's address: of a folio its `struct page`, of a bit the word, of a futex in user memory, of a remote
+    /// procedure call its transport (`struct rpc_xprt`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock: Option<VirtAddr>,
     /// What the lock is called: a variable, or a member of an object of a slab cache.
@@ -72,6 +75,12 @@ pub struct Wait {
     /// The function that wanted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// The remote procedure call that it waits for (`struct rpc_task`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<VirtAddr>,
+    /// What a server was asked for: `nfs3 LOOKUP`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
     /// Who holds it.
     pub holders: Vec<Holder>,
     /// Readers inside, where the lock counts them.
@@ -88,6 +97,8 @@ impl Wait {
             LockKind::Timer | LockKind::Unknown => false,
             kind if kind.has_holder() => true,
             LockKind::Futex => !self.holders.is_empty(),
+            // RCU Tasks are waited for without counting as load.
+            LockKind::Rcu => matches!(self.state, Some(State::Uninterruptible | State::Idle)),
             _ => self.state == Some(State::Uninterruptible),
         }
     }
@@ -193,9 +204,17 @@ fn is_asked(kernel: &Kernel, tasks: &Tasks, task: &Task, calls: &[Call]) -> bool
             let names = calls.iter().filter_map(|call| call.function(kernel));
             kind::awaited(names).is_some_and(|(kind, _)| kind.has_holder() || kind == LockKind::Futex)
         }
+        // Kernels spare who waits for RCU Tasks the load average.
+        Some(State::Idle) => {
+            let mut names = calls.iter().filter_map(|call| call.function(kernel));
+            names.any(|name| kind::rcu_flavour(name).is_some_and(|flavour| flavour.starts_with(TASKS)))
+        }
         Some(_) => false,
     }
 }
+
+/// The flavours of RCU Tasks begin so.
+const TASKS: &str = "rcu_tasks";
 
 fn find(kernel: &Kernel) -> Locks {
     let tasks = Tasks::find(kernel);
@@ -218,7 +237,10 @@ fn find(kernel: &Kernel) -> Locks {
     }
     add_holders(kernel, &tasks, &mut waits);
     name_works(kernel, &mut waits);
+    name_calls(kernel, &mut waits);
     add_readers(kernel, &tasks, &mut waits);
+    add_sleepable_readers(kernel, &tasks, &mut waits);
+    add_unswitched(kernel, &mut waits);
     waits.extend(spin::find(kernel, &tasks).iter().map(|spin| spin.wait(&tasks)));
     let mut namer = Namer::new(kernel, &tasks);
     for wait in &mut waits {
@@ -245,6 +267,8 @@ fn wait(tasks: &Tasks, task: &Task, found: Awaited) -> Wait {
         waiter: found.waiter,
         found: found.found,
         function: found.function,
+        call: None,
+        operation: None,
         holders: Vec::new(),
         readers: None,
     }
@@ -361,6 +385,61 @@ fn add_readers(kernel: &Kernel, tasks: &Tasks, waits: &mut [Wait]) {
     }
 }
 
+/// Who waits for SRCU waits for one `srcu_struct`, whose readers are likely those that have its address.
+fn add_sleepable_readers(kernel: &Kernel, tasks: &Tasks, waits: &mut [Wait]) {
+    let mut awaited: FxHashMap<VirtAddr, Vec<Holder>> = FxHashMap::default();
+    let sleepable =
+        waits.iter_mut().filter(|wait| wait.kind == LockKind::Rcu && wait.name.as_deref() == Some("srcu"));
+    let mut all: Vec<&mut Wait> = sleepable.collect();
+    for wait in &mut all {
+        let task = tasks.at(wait.task.task);
+        let Some(srcu) = task.and_then(|task| Srcu::awaited_by(kernel, task).ok()) else { continue };
+        wait.lock = Some(srcu.srcu);
+        wait.name = srcu.name.map(|name| format!("srcu {name}")).or(wait.name.take());
+        awaited.entry(srcu.srcu).or_default();
+    }
+    if awaited.is_empty() {
+        return;
+    }
+    let waiting: FxHashSet<VirtAddr> = all.iter().map(|wait| wait.task.task).collect();
+    let stacks = holder::on_stacks(kernel, tasks, &awaited.keys().copied().collect());
+    for (srcu, readers) in &mut awaited {
+        let keeps = stacks.get(srcu).into_iter().flatten();
+        readers.extend(keeps.map(|task| Holder::new(task.clone(), vec![Evidence::OnStack])));
+        let entered = tasks.all().iter().zip(Stacks::find(kernel).all()).filter(|(_, stack)| {
+            let calls = stack.calls.as_deref().unwrap_or_default();
+            calls.iter().any(|call| code::entered_before(kernel, call, *srcu))
+        });
+        for (task, _) in entered {
+            match readers.iter_mut().find(|reader| reader.task.task == task.at) {
+                Some(reader) => reader.evidence.push(Evidence::TookIt),
+                None => readers.push(Holder::new(TaskName::of(task), vec![Evidence::TookIt])),
+            }
+        }
+        readers.retain(|reader| !waiting.contains(&reader.task.task));
+    }
+    for wait in all {
+        wait.holders.extend(wait.lock.and_then(|at| awaited.get(&at)).into_iter().flatten().cloned());
+    }
+}
+
+/// Who holds out RCU Tasks.
+fn add_unswitched(kernel: &Kernel, waits: &mut [Wait]) {
+    let is_tasks = |wait: &&mut Wait| {
+        wait.kind == LockKind::Rcu && wait.name.as_deref().is_some_and(|name| name.starts_with(TASKS))
+    };
+    let mut waits = waits.iter_mut().filter(is_tasks).peekable();
+    if waits.peek().is_none() {
+        return;
+    }
+    let flavours = RcuTasks::find(kernel);
+    for wait in waits {
+        let own = flavours.iter().filter(|of| wait.name.as_deref() == Some(of.flavour));
+        let tasks = own.flat_map(|of| &of.holdouts).filter(|task| task.task != wait.task.task);
+        wait.holders.extend(tasks.map(|task| Holder::new(task.clone(), vec![Evidence::NoSwitch])));
+    }
+}
+
 /// A worker's own function says nothing; the compiler may have left out the frame of the item's, which is then told by the
 /// worker.
 fn name_works(kernel: &Kernel, waits: &mut [Wait]) {
@@ -372,6 +451,26 @@ fn name_works(kernel: &Kernel, waits: &mut [Wait]) {
             .work_of(wait.task.task)
             .and_then(|work| work.function.clone());
         wait.function = function.or(wait.function.take());
+    }
+}
+
+/// Who sleeps on a bit of a remote procedure call waits for its server: those of one transport for the same thing.
+fn name_calls(kernel: &Kernel, waits: &mut [Wait]) {
+    let mut on_bits = waits.iter_mut().filter(|wait| wait.kind == LockKind::Bit).peekable();
+    if on_bits.peek().is_none() {
+        return;
+    }
+    let calls = sunrpc::awaited(kernel);
+    for wait in on_bits {
+        let Some(call) = wait.lock.and_then(|word| calls.get(&word)) else { continue };
+        wait.kind = LockKind::Rpc;
+        wait.lock = call.transport;
+        wait.name = Some(call.server.clone());
+        wait.call = Some(call.call);
+        wait.operation = Some(call.operation.clone());
+        // Each time that the call is sent again the task runs for a moment.
+        wait.age_ns = call.age_ns.or(wait.age_ns);
+        wait.bit = None;
     }
 }
 

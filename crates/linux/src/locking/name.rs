@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use kdive_base::VirtAddr;
-use kdive_target::{Field, Kernel, Load, Text, walk};
+use kdive_target::{Field, Kernel, Text};
 use rustc_hash::FxHashMap;
 
 use super::kind::LockKind;
+use crate::fs;
 use crate::slab::Slabs;
 use crate::tasks::Tasks;
 
@@ -36,23 +37,11 @@ pub(super) struct Namer<'k> {
     super_blocks: BTreeMap<VirtAddr, String>,
 }
 
-#[derive(Load)]
-#[load(type = "super_block")]
-struct SuperBlock {
-    s_id: Field<Text>,
-}
-
-/// No machine mounts more.
-const MOST_SUPER_BLOCKS: usize = 1 << 16;
-
-/// `super_blocks` (fs/super.c).
+/// File systems by address, and what they call themselves.
 fn super_blocks(kernel: &Kernel) -> Field<BTreeMap<VirtAddr, String>> {
-    let link = kernel.offset_of("super_block", "s_list")?;
-    let loader = kernel.loader::<SuperBlock>();
-    let list = walk::list(kernel.memory(), kernel.symbol("super_blocks")?).map_while(Result::ok);
-    let named = list.take(MOST_SUPER_BLOCKS).map(|at| {
-        let at = at.sub(link);
-        (at, loader.load(at).s_id.map_or_else(|_| "?".to_owned(), |Text(id)| id))
+    let named = fs::super_blocks(kernel)?.map_while(Result::ok).map(|of| {
+        let id = of.id.map_or_else(|_| "?".to_owned(), |Text(id)| id);
+        (of.at, id)
     });
     Ok(named.collect())
 }

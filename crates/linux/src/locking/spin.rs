@@ -79,6 +79,8 @@ impl Spin {
             found: Found::Registers,
             function: self.function.clone(),
             holders: self.holders.clone(),
+            call: None,
+            operation: None,
             readers: None,
         }
     }

@@ -16,7 +16,7 @@ mod tcp_ends;
 
 pub use conntrack::{Connection, Tuple, connections as tracked, is_there as tracks};
 pub use device::{IpAddress, NetDevice, addresses, devices};
-pub use namespace::{initial, namespaces, number, of_proxy};
+pub use namespace::{initial, namespaces, number, of_proxy, per_net};
 pub use neighbour::{Neighbour, NeighbourTable, Neighbours, State as NeighbourState};
 pub use qdisc::{DeviceQueue, Discipline, Sender, Softnet};
 pub use route::{Hop, Route, Routes, kind_name as route_kind, protocol_name as route_protocol};

@@ -52,3 +52,21 @@ struct Number {
 pub fn number(kernel: &Kernel, net: VirtAddr) -> Field<u32> {
     kernel.load::<Number>(net).number
 }
+
+#[derive(Load)]
+#[load(type = "net")]
+struct Parts {
+    #[load(any("gen"))]
+    generic: Field<VirtAddr>,
+}
+
+/// What a subsystem keeps in a namespace (`struct net`), by the variable that holds its number (`net_generic`).
+///
+/// # Errors
+/// It cannot be read.
+pub fn per_net(kernel: &Kernel, net: VirtAddr, id: VirtAddr) -> Field<VirtAddr> {
+    let memory = kernel.memory();
+    let slots = kernel.offset_of("net_generic", "ptr")?;
+    let slot = kernel.load::<Parts>(net).generic?.add(slots);
+    Ok(memory.pointer(slot.add(u64::from(memory.u32(id)?).wrapping_mul(8)))?)
+}

@@ -6,6 +6,8 @@ use kdive_base::{Endian, VirtAddr, printable};
 use kdive_target::walk;
 use kdive_target::{Bytes, Field, Kernel, Lacks, Load, MemberAddress};
 
+use super::per_net;
+
 /// A table.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -75,8 +77,6 @@ pub struct Set {
 #[derive(Load)]
 #[load(type = "net")]
 struct Net {
-    #[load(any("gen"))]
-    generic: Field<VirtAddr>,
     /// Until 5.12 the tables were in the namespace itself.
     #[load(any("nft.tables"))]
     own: Field<MemberAddress>,
@@ -286,15 +286,12 @@ impl<'k> Rules<'k> {
     /// # Errors
     /// There are none: the module is not loaded, or its types are not known.
     pub fn of(kernel: &'k Kernel, net: VirtAddr) -> Field<Self> {
-        let net: Net = kernel.load(net);
-        let unused = 1_u8.checked_shl(net.cursor?.into()).unwrap_or(0);
-        if let Ok(MemberAddress(head)) = net.own {
+        let parts: Net = kernel.load(net);
+        let unused = 1_u8.checked_shl(parts.cursor?.into()).unwrap_or(0);
+        if let Ok(MemberAddress(head)) = parts.own {
             return Ok(Self { kernel, head, unused });
         }
-        let memory = kernel.memory();
-        let index = memory.u32(kernel.module_symbol("nf_tables_net_id")?)?;
-        let slots = kernel.offset_of("net_generic", "ptr")?;
-        let own = memory.pointer(net.generic?.add(slots).add(u64::from(index).wrapping_mul(8)))?;
+        let own = per_net(kernel, net, kernel.module_symbol("nf_tables_net_id")?)?;
         let inside = kernel.module_member("nftables_pernet", &["tables"])?.offset;
         Ok(Self { kernel, head: own.add(inside), unused })
     }

@@ -238,6 +238,7 @@ fn of_event(kind: LockKind, frames: &[kdive_evidence::TraceFrame]) -> (Class, &'
     match kind {
         LockKind::Folio | LockKind::Buffer => (Class::IoHang, "I/O"),
         LockKind::Rcu => (Class::RcuStall, "a grace period of RCU"),
+        LockKind::Rpc => (Class::NetworkFilesystemHang, "a server"),
         LockKind::Work => (Class::WorkqueueStall, "a work item"),
         LockKind::Completion => (Class::HungTask, "a completion"),
         _ => (Class::HungTask, "something"),

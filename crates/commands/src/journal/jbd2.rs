@@ -1,45 +1,27 @@
-//! `journal`: the transactions of ext4, who holds them open, who waits for them.
+//! Journals of ext4.
 
 use std::fmt;
 
 use kdive_base::VirtAddr;
 use kdive_linux::block::Now;
-use kdive_linux::fs::Mounts;
-use kdive_linux::jbd2::{self, Holder, OfFileSystem, Transaction, WaitsFor};
-use kdive_linux::path;
-use kdive_linux::tasks::{TaskLoader, Tasks};
-use kdive_target::{Kernel, Text};
+use kdive_linux::jbd2::{self, Holder, Journal, Transaction, WaitsFor};
+use kdive_target::Text;
 use serde::Serialize;
 
-use crate::args::{Args, Opt};
-use crate::command::{Command, CommandError, Group, Run};
+use super::{Place, Waiters, task_line};
 use crate::cx::Cx;
 use crate::render::{Age, Known, TaskLine};
-use crate::sink::{Render, Sink, SinkExt};
-
-/// Shows journals.
-pub(crate) static JOURNAL: Command = Command {
-    names: &["journal"],
-    group: Group::Devices,
-    summary: "journals of ext4: transactions, who holds them open, who waits for them",
-    operands: "",
-    options: &[Opt::flag("-w", "only journals that somebody waits for")],
-    help: include_str!("journal.md"),
-    run: Run::Once(journal),
-};
+use crate::sink::Render;
 
 /// A journal.
 #[derive(Debug, Serialize)]
-struct Row {
+pub(super) struct Row {
     /// Its `struct journal_s`.
     journal: VirtAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// Where its file system is mounted, as the first task sees it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mounted_on: Option<String>,
-    /// The `struct super_block` of its file system.
-    super_block: VirtAddr,
+    #[serde(flatten)]
+    place: Place,
     /// Its thread.
     #[serde(skip_serializing_if = "Option::is_none")]
     thread: Option<TaskLine>,
@@ -121,9 +103,7 @@ impl Render for Row {
 
     fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "{}  journal {}", Known(self.name.as_deref()), self.journal)?;
-        if let Some(directory) = &self.mounted_on {
-            write!(out, "  on {directory}")?;
-        }
+        write!(out, "{}", self.place)?;
         if let Some(thread) = &self.thread {
             write!(out, "  thread {}", Known(thread.pid))?;
         }
@@ -179,47 +159,15 @@ impl TransactionRow {
     }
 }
 
-fn journal(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
-    let kernel = cx.kernel.clone();
-    let (journals, lacking) = jbd2::journals(&kernel)?;
-    for lacks in &lacking {
-        cx.lacks(lacks, "journals", String::new);
+impl Waiters for Row {
+    fn has_waiters(&self) -> bool {
+        !self.waiters.is_empty()
     }
-    let (now, directories) = (Now::find(&kernel), directories(&kernel));
-    let mut any = false;
-    for of in &journals {
-        cx.cancel.check()?;
-        let directory = directories.iter().find(|(at, _)| *at == of.super_block.at);
-        let row = row(cx, of, &now, directory.map(|(_, path)| path.clone()));
-        let has_waiters = !row.waiters.is_empty();
-        if has_waiters || !args.has("-w") {
-            any = true;
-            out.row(&row, &())?;
-        }
-    }
-    match (journals.is_empty(), any) {
-        (true, _) => out.heading("No file system with a journal is mounted.\n")?,
-        (false, false) => out.heading("Nobody waits for a journal.\n")?,
-        _ => {}
-    }
-    Ok(())
 }
 
-/// File systems and the directories they are mounted on, as the first task sees them.
-fn directories(kernel: &Kernel) -> Vec<(VirtAddr, String)> {
-    let tasks = Tasks::find(kernel);
-    let Some(proxy) = tasks.with_pid(1).find_map(|task| task.nsproxy.clone().ok()) else { return Vec::new() };
-    let mounts = Mounts::of_proxy(kernel, proxy).unwrap_or_default();
-    let named = mounts
-        .all
-        .iter()
-        .filter_map(|mount| Some((mount.super_block.clone().ok()?, path::of_mount(kernel, mount).ok()?)));
-    named.collect()
-}
-
-fn row(cx: &mut Cx, of: &OfFileSystem, now: &Now, mounted_on: Option<String>) -> Row {
+/// The row of a journal.
+pub(super) fn row(cx: &mut Cx, journal: &Journal, now: &Now, of: Place) -> Row {
     let kernel = cx.kernel.clone();
-    let journal = &of.journal;
     let place = || format!("journal {:#}", journal.at);
     let roles = [("committing", journal.committing(&kernel)), ("running", journal.running(&kernel))];
     let transactions: Vec<(&str, Transaction)> =
@@ -230,18 +178,13 @@ fn row(cx: &mut Cx, of: &OfFileSystem, now: &Now, mounted_on: Option<String>) ->
         transactions.iter().map(|(role, transaction)| transaction_row(cx, role, transaction, &holders, now));
     let transactions = rows.collect();
     let waiters = cx.known(journal.waiters(&kernel), "waiters", place).unwrap_or_default();
-    let mut line = |at: VirtAddr| {
-        let task = TaskLoader::new(&kernel).load(at);
-        TaskLine::new(cx, &task)
-    };
-    let waiters =
-        waiters.into_iter().map(|(at, waits_for)| WaiterRow { task: line(at), waits_for }).collect();
-    let thread = journal.thread.clone().ok().filter(|at| !at.is_null()).map(line);
+    let waiters = waiters.into_iter().map(|(at, waits_for)| WaiterRow { task: task_line(cx, at), waits_for });
+    let waiters = waiters.collect();
+    let thread = journal.thread.clone().ok().filter(|at| !at.is_null()).map(|at| task_line(cx, at));
     Row {
         journal: journal.at,
         name: cx.known(journal.name.clone(), "names of journals", place).map(|Text(name)| name),
-        mounted_on,
-        super_block: of.super_block.at,
+        place: of,
         thread,
         aborted: cx.known(journal.is_aborted(), "flags of journals", place),
         error: journal.error.clone().ok(),
@@ -264,16 +207,13 @@ fn transaction_row(
     let kernel = cx.kernel.clone();
     let place = || format!("transaction {:#}", transaction.at);
     let own = holders.iter().filter(|holder| holder.transaction == transaction.at);
-    let holders = own.map(|holder| {
-        let task = TaskLoader::new(&kernel).load(holder.task);
-        HolderRow {
-            task: TaskLine::new(cx, &task),
-            handle: holder.handle,
-            age_ns: holder.age_ns,
-            purpose: holder.kind,
-            line: holder.line,
-            credits: holder.credits.clone().ok(),
-        }
+    let holders = own.map(|holder| HolderRow {
+        task: task_line(cx, holder.task),
+        handle: holder.handle,
+        age_ns: holder.age_ns,
+        purpose: holder.kind,
+        line: holder.line,
+        credits: holder.credits.clone().ok(),
     });
     let holders = holders.collect();
     TransactionRow {

@@ -3,10 +3,15 @@
 //! A grace period ends when every processor has passed a quiescent state and every task that was preempted in a reader has
 //! left it. Leaves of a tree (`struct rcu_node`) keep a bit for each processor and a list of such tasks.
 
+mod srcu;
+mod tasks;
+
 use kdive_base::VirtAddr;
 use kdive_target::{Field, Kernel, Lacks, Load, MemberAddress, walk};
 use serde::Serialize;
 
+pub use self::srcu::Srcu;
+pub use self::tasks::RcuTasks;
 use crate::tasks::{Task, TaskName, Tasks, plain_name};
 use crate::time::{jiffies, jiffies_to_ns};
 
