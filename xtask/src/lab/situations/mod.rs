@@ -1,5 +1,6 @@
 //! Commands against situations that the lab built on purpose: they name what was built, and nothing on a system at rest.
 
+mod blocked;
 mod locking;
 mod memory;
 mod stalls;
@@ -31,6 +32,7 @@ const TROUBLE: &[&str] = &[
     "hang",
     "smp",
     "overdue",
+    "rpc",
     "blk --older 1",
     "journal -w",
     "tcp -r",
@@ -88,6 +90,17 @@ const SITUATIONS: &[Situation] = &[
     Situation { scenario: "stuck", command: "qdisc -b", judge: stuck_net::backlogs },
     Situation { scenario: "stuck", command: "conntrack", judge: stuck_net::tracked },
     Situation { scenario: "stuck", command: "nft", judge: stuck_net::filters },
+    Situation { scenario: "blocked", command: "rpc", judge: blocked::calls },
+    Situation { scenario: "blocked", command: "rpc -s", judge: blocked::servers },
+    Situation { scenario: "blocked", command: "hang", judge: blocked::hung_on },
+    Situation { scenario: "blocked", command: "locks", judge: blocked::grace_periods },
+    Situation { scenario: "blocked", command: "rcu", judge: blocked::flavours },
+    Situation { scenario: "blocked", command: "journal", judge: blocked::logs },
+    Situation { scenario: "blocked", command: "blk", judge: blocked::frozen },
+    Situation { scenario: "blocked", command: "blk -q sdb", judge: blocked::frozen_queue },
+    Situation { scenario: "blocked", command: "blk -s", judge: blocked::recovering_host },
+    Situation { scenario: "blocked", command: "qdisc -q", judge: blocked::stopped_queue },
+    Situation { scenario: "blocked", command: "ftrace", judge: blocked::function_graph },
     Situation { scenario: "rich", command: "tcp -l", judge: stuck_net::listeners },
     Situation { scenario: "rich", command: "tcp -t", judge: stuck_net::ended },
     Situation { scenario: "rich", command: "ftrace", judge: tracing::events },

@@ -6,7 +6,7 @@ use super::super::compare::{Faults, Known};
 use super::locking::{list, pid, same_address, text};
 
 /// The words behind `crasher: VERB`, for each such line.
-fn said<'a>(known: &Known<'a>, verb: &str) -> Vec<Vec<&'a str>> {
+pub(super) fn said<'a>(known: &Known<'a>, verb: &str) -> Vec<Vec<&'a str>> {
     let lines = known.console.lines().filter_map(|line| line.split_once("crasher: "));
     let words = lines.map(|(_, text)| text.split_whitespace().collect::<Vec<_>>());
     words

@@ -19,13 +19,18 @@ pub(super) fn facts<'k>(known: &Known<'k>, kind: &str) -> Vec<Vec<&'k str>> {
         .collect()
 }
 
-/// Finds a fault in an age in nanoseconds of what began at `began`, also in nanoseconds.
 fn age(known: &Known<'_>, found: Option<u64>, began: &str) -> Option<String> {
+    age_within(known, found, began, SLACK)
+}
+
+/// Finds a fault in an age in nanoseconds of what began at `began`, also in nanoseconds, where the dump was taken at most
+/// `slack` seconds after the last line of the truth.
+pub(super) fn age_within(known: &Known<'_>, found: Option<u64>, began: &str, slack: f64) -> Option<String> {
     let began = began.parse::<f64>().ok()? / 1e9;
     let least = known.truth.uptime()? - began - EARLY;
     match found.map(|age| age as f64 / 1e9) {
-        Some(age) if (least..least + EARLY + SLACK).contains(&age) => None,
-        Some(age) => Some(format!("is {age:.1} s old, not {least:.1} to {:.1}", least + EARLY + SLACK)),
+        Some(age) if (least..least + EARLY + slack).contains(&age) => None,
+        Some(age) => Some(format!("is {age:.1} s old, not {least:.1} to {:.1}", least + EARLY + slack)),
         None => Some("has no age".into()),
     }
 }
