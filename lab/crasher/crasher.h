@@ -8,8 +8,11 @@
 #include <linux/slab.h>
 #include <linux/types.h>
 
+#include "varied.h"
+
 /* Ground truth: 1,000 of these, each on a list, in an rbtree by id and in an xarray at index id * 7. */
 struct evidence {
+	u64 spare[EVIDENCE_SPARE];
 	int id;
 	char name[16];
 	struct list_head link;
@@ -23,6 +26,7 @@ void plant_evidence(void);
 
 /* Ground truth of the scenario `million`: on a list in the order of their ids, which their addresses do not follow. */
 struct witness {
+	u64 spare[WITNESS_SPARE];
 	u64 id;
 	struct list_head link;
 	char name[24];

@@ -10,19 +10,22 @@
 static noinline void write_through(int *p)
 {
 	pr_info("crasher: about to write %px\n", p);
-	*p = 42;
+	if (THROUGH_READS)
+		pr_info("crasher: survived with %d\n", *(volatile int *)p);
+	else
+		*p = 42;
 }
 
 void crash_null(void)
 {
-	write_through((int *)0x10);
+	write_through((int *)NULL_OFFSET);
 	pr_info("crasher: survived\n");
 }
 
 // Not a canonical address: a general protection fault instead of a page fault.
 void crash_wild(void)
 {
-	write_through((int *)0xdead4ead00001234UL);
+	write_through((int *)WILD_ADDRESS);
 	pr_info("crasher: survived\n");
 }
 
@@ -42,9 +45,19 @@ void crash_panic(void)
 	panic("crasher: requested panic");
 }
 
+static struct evidence *evidence_number(int number)
+{
+	struct evidence *e;
+
+	list_for_each_entry(e, &evidence_list, link)
+		if (e->id == number)
+			break;
+	return e;
+}
+
 void crash_listdel(void)
 {
-	struct evidence *e = list_first_entry(&evidence_list, struct evidence, link);
+	struct evidence *e = evidence_number(DELETED_ENTRY);
 
 	list_del(&e->link);
 	pr_info("crasher: about to delete %px from its list again\n", &e->link);
@@ -68,10 +81,10 @@ void crash_doublefree(void)
 #endif
 static noinline int recurse(int n)
 {
-	volatile char frame[512];
+	volatile char frame[FRAME_BYTES];
 
-	frame[n % 512] = n;
-	return recurse(n + 1) + frame[(n + 1) % 512];
+	frame[n % FRAME_BYTES] = n;
+	return recurse(n + 1) + frame[(n + 1) % FRAME_BYTES];
 }
 #pragma GCC diagnostic pop
 
@@ -84,9 +97,9 @@ void crash_stack(void)
 // A page of log text over the first objects of the cache, then a walk into it.
 void crash_ascii(void)
 {
-	static const char text[] = "kvm [26261]: vcpu0 unhandled rdmsr: 0x1a2 ......";
+	static const char text[] = LOG_TEXT;
 	const int length = sizeof(text) - 1;
-	char *first = (char *)list_first_entry(&evidence_list, struct evidence, link);
+	char *first = (char *)evidence_number(OVERWRITTEN_ENTRY);
 	struct evidence *e;
 	int at;
 
@@ -100,7 +113,7 @@ void crash_ascii(void)
 // One bit of the kernel's own code, through a mapping that may be written: what bad memory does. Nothing calls lcm() now.
 void crash_bitflip(void)
 {
-	unsigned char *code = (unsigned char *)lcm + 14;
+	unsigned char *code = (unsigned char *)lcm + CODE_OFFSET;
 	struct page *page = pfn_to_page(__pa_symbol(code) >> PAGE_SHIFT);
 	unsigned char *writable = vmap(&page, 1, VM_MAP, PAGE_KERNEL);
 
@@ -108,9 +121,9 @@ void crash_bitflip(void)
 		pr_info("crasher: no mapping of the code\n");
 		return;
 	}
-	writable[offset_in_page(code)] ^= 1 << 2;
+	writable[offset_in_page(code)] ^= 1 << CODE_BIT;
 	vunmap(writable);
-	pr_info("crasher: flipped bit 2 at %px of the code\n", code);
+	pr_info("crasher: flipped bit %d at %px of the code\n", CODE_BIT, code);
 }
 
 // Every free page, owned by nobody.

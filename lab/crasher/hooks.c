@@ -132,7 +132,7 @@ void crash_ftrace(void)
 
 static noinline notrace u64 fault_in_helper(void)
 {
-	*(volatile int *)0x18 = 42;
+	*(volatile int *)HELPER_OFFSET = 42;
 	return 0;
 }
 

@@ -7,10 +7,9 @@
 
 #include "crasher.h"
 
-#define LEAKED_COUNT 4000
-
-// 160 bytes: kmalloc-192. All alike, but for nobody's sake.
+// 160 bytes unless varied: kmalloc-192. All alike, but for nobody's sake.
 struct leaked {
+	u64 spare[LEAKED_SPARE];
 	char text[96];
 	u64 numbers[8];
 };
@@ -23,7 +22,7 @@ static noinline struct leaked *leak_record(void)
 
 	if (!record)
 		return NULL;
-	strscpy(record->text, "kdive: a record that nobody frees", sizeof(record->text));
+	strscpy(record->text, LEAKED_TEXT, sizeof(record->text));
 	for (i = 0; i < ARRAY_SIZE(record->numbers); i++)
 		record->numbers[i] = 0x1dea5eedUL * (i + 1);
 	return record;

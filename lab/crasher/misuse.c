@@ -18,6 +18,7 @@
 #include "crasher.h"
 
 struct widget {
+	u64 spare[WIDGET_SPARE];
 	u64 id;
 	struct widget *peer;
 	u64 (*measure)(struct widget *self);
@@ -54,8 +55,8 @@ void crash_useafterfree(void)
 	widget = make_widget(make_widget(NULL));
 	kmem_cache_free(widget_cache, widget);
 	other = make_widget(NULL);
-	memset(other, 0x37, sizeof(*other) / 2);
-	WRITE_ONCE(*(u64 *)&other->peer, 0x0f37c0de12345678UL);
+	memset(other, STALE_BYTE, sizeof(*other) / 2);
+	WRITE_ONCE(*(u64 *)&other->peer, STALE_POINTER);
 	kmem_cache_free(widget_cache, other);
 	pr_info("crasher: about to use %px of the cache %px after its free\n", widget, widget_cache);
 	pr_info("crasher: survived with %llu\n", ask_peer(widget));
@@ -68,16 +69,23 @@ static u64 measure_nothing(struct widget *self)
 
 static noinline void write_past(struct widget *widget)
 {
+	static const char text[] = PAST_TEXT;
+	const int length = sizeof(widget->numbers) + offsetof(struct widget, numbers) + PAST_MORE;
 	char *numbers = (char *)widget->numbers;
+	int at;
 
 	// The compiler must not know where they end: FORTIFY would.
 	OPTIMIZER_HIDE_VAR(numbers);
-	memset(numbers, 0x41, sizeof(widget->numbers) + 32);
+	for (at = 0; at < length; at++)
+		numbers[at] = text[at % (sizeof(text) - 1)];
 }
 
 static noinline u64 call_measure(struct widget *widget)
 {
-	return widget->measure(widget);
+	u64 measured = widget->measure(widget);
+
+	pr_info("crasher: survived with %llu\n", measured);
+	return measured;
 }
 
 // The object behind the one that is written past: its pointers are text then.
@@ -109,7 +117,10 @@ static noinline void put_twice(refcount_t *count)
 	bool last = refcount_dec_and_test(count);
 
 	pr_info("crasher: %d, and put again\n", last);
-	last = refcount_dec_and_test(count);
+	if (REFCOUNT_TAKES)
+		refcount_inc(count);
+	else
+		last = refcount_dec_and_test(count);
 	pr_info("crasher: survived with %d\n", last);
 }
 
@@ -121,7 +132,7 @@ void crash_refcount(void)
 
 static noinline int share_out(int bytes, int users)
 {
-	return bytes / users;
+	return DIVIDE_FOR_REST ? bytes % users : bytes / users;
 }
 
 void crash_divide(void)
@@ -133,20 +144,24 @@ void crash_divide(void)
 
 static noinline void call_data(void (*function)(void))
 {
+	OPTIMIZER_HIDE_VAR(function);
 	function();
 	pr_info("crasher: survived\n");
 }
 
 void crash_badjump(void)
 {
+	static u64 data[8] = { 1 };
+
 	make_cache();
-	call_data((void (*)(void))make_widget(NULL));
+	call_data(JUMP_INTO == 0 ? (void (*)(void))make_widget(NULL) : JUMP_INTO == 1 ? NULL : (void (*)(void))data);
 }
 
 static noinline void spoil_stack_end(void)
 {
-	*end_of_stack(current) = 0x6e6f737265746570UL;
+	*end_of_stack(current) = STACK_END_WORD;
 	msleep(1000);
+	pr_info("crasher: nobody looked\n");
 }
 
 // The scheduler looks at the end of a stack when it leaves the task.
@@ -186,8 +201,8 @@ void crash_bitpointer(void)
 	last = make_widget(NULL);
 	middle = make_widget(last);
 	first = make_widget(middle);
-	WRITE_ONCE(*(unsigned long *)&first->peer, (unsigned long)middle ^ 1UL << 42);
-	pr_info("crasher: flipped bit 42 of %px in %px\n", middle, first);
+	WRITE_ONCE(*(unsigned long *)&first->peer, (unsigned long)middle ^ 1UL << POINTER_BIT);
+	pr_info("crasher: flipped bit %d of %px in %px\n", POINTER_BIT, middle, first);
 	pr_info("crasher: survived with %llu\n", sum_peers(first));
 }
 
@@ -208,7 +223,7 @@ void crash_pagetable(void)
 	read_user_page(at);
 	entry = pte_offset_kernel(pmd_offset(pud_offset(p4d_offset(pgd_offset(current->mm, at), at), at), at), at);
 	pr_info("crasher: writing over the entry %px of %lx\n", entry, at);
-	memcpy(entry, "garbage!", sizeof(*entry));
+	memcpy(entry, TABLE_TEXT, sizeof(*entry));
 	asm volatile("mov %%cr3, %%rax\n\tmov %%rax, %%cr3" : : : "rax", "memory");
 	read_user_page(at);
 	pr_info("crasher: survived\n");
@@ -225,7 +240,7 @@ static void orphan_function(struct timer_list *unused)
 void crash_unload(void)
 {
 	timer_setup(&orphan, orphan_function, 0);
-	mod_timer(&orphan, jiffies + 5 * HZ);
+	mod_timer(&orphan, jiffies + 20 * HZ);
 }
 
 static DECLARE_RWSEM(first_sem);

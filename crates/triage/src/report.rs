@@ -204,7 +204,7 @@ pub struct WaitEdge {
     /// Index of who holds it; `None` when that is not known or nobody does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<usize>,
-    /// The lock: `mutex crasher_lock_b`.
+    /// The lock: `mutex rtnl_mutex`.
     pub lock: String,
     /// Its address.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,10 +13,13 @@ use serde_json::json;
 use super::console::Console;
 use super::descriptor::Descriptor;
 use super::format::{self, Format, Maker};
+use super::guest;
+use super::kernel::{Varied, build_varied};
 use super::place::{Kernel, Lab};
 use super::qmp::{self, QEMU, Qmp};
 use super::scenario::{self, End, Scenario};
 use super::truth::Truth;
+use super::vary::Variation;
 use crate::run;
 
 const CPUS: u32 = 2;
@@ -67,6 +70,10 @@ pub(crate) struct BootArgs {
     /// More kernel parameters; `slab_nomerge` keeps the evidence cache apart.
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     append: String,
+    /// Draw names, offsets and variants of the module, and what else the guest does, from this number; 0 is the module
+    /// as it is written, on an idle guest.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
     /// Keep the guest's swap partition too.
     #[arg(long)]
     keep_swap: bool,
@@ -101,6 +108,7 @@ pub(crate) struct Boot {
     pub(crate) la57: bool,
     pub(crate) memory: u32,
     pub(crate) append: String,
+    pub(crate) seed: u64,
     pub(crate) keep_swap: bool,
     pub(crate) single_thread: bool,
 }
@@ -120,6 +128,7 @@ pub(crate) fn main(lab: &Lab, args: &BootArgs) -> Result<()> {
         boot.la57 = args.la57 == Switch::On;
         boot.memory = args.mem.unwrap_or(boot.memory);
         boot.append.clone_from(&args.append);
+        boot.seed = args.seed;
         boot.keep_swap = args.keep_swap;
         boot.single_thread |= args.single_thread;
         boot.custom_flags = args.kdump.clone().filter(|_| captured);
@@ -144,7 +153,7 @@ impl Boot {
     pub(crate) fn new(kernel: Kernel, scenario: &'static Scenario, formats: Vec<&'static Format>) -> Self {
         // A capture kernel of 7.x once died of a race between emulation threads, in text patching.
         let captured = formats.iter().any(|format| format.is_captured());
-        let single_thread = captured && kernel.suite == super::guest::TOOLS_SUITE;
+        let single_thread = captured && kernel.suite == guest::TOOLS_SUITE;
         let mut boot = Self {
             kernel,
             scenario,
@@ -154,6 +163,7 @@ impl Boot {
             la57: true,
             memory: scenario.memory,
             append: String::new(),
+            seed: 0,
             keep_swap: false,
             single_thread,
         };
@@ -172,6 +182,9 @@ impl Boot {
         }
         if self.append.contains(TRACKS) {
             name.push_str("-owners");
+        }
+        if self.seed != 0 {
+            name.push_str(&format!("-s{}", self.seed));
         }
         if self.is_captured() {
             name.push_str("-kexec");
@@ -217,9 +230,14 @@ impl Boot {
 
     fn run_in(&self, lab: &Lab, scratch: &Path) -> Result<Vec<String>> {
         self.remove_older(lab)?;
-        self.make_disks(lab, scratch)?;
+        let varied = (self.seed != 0).then(|| build_varied(lab, &self.kernel, self.seed)).transpose()?;
+        let initrd = match &varied {
+            Some(varied) => guest::varied_initrd(lab, &self.kernel, varied, scratch)?,
+            None => lab.dir().join(self.kernel.initrd()),
+        };
+        self.make_disks(lab, scratch, &initrd)?;
         let socket = scratch.join("qmp");
-        let mut guest = Guest(self.qemu(lab, scratch, &socket)?.spawn().context("cannot run QEMU")?);
+        let mut guest = Guest(self.qemu(lab, scratch, &initrd, &socket)?.spawn().context("cannot run QEMU")?);
         let mut qmp = match Qmp::connect(&socket) {
             Ok(qmp) => qmp,
             Err(error) => {
@@ -247,7 +265,7 @@ impl Boot {
                 run::command("cp", copy).arg(scratch.join("swap.img")).arg(self.output(lab, "swap")),
             )?;
         }
-        self.describe(lab, made, panicked)
+        self.describe(lab, made, panicked, varied)
     }
 
     /// Dumps of an older boot of this name: its console and truth are about to be replaced.
@@ -263,11 +281,11 @@ impl Boot {
         format!("dumps/{}.console", self.name)
     }
 
-    fn make_disks(&self, lab: &Lab, scratch: &Path) -> Result<()> {
+    fn make_disks(&self, lab: &Lab, scratch: &Path, initrd: &Path) -> Result<()> {
         let stage = scratch.join("stage");
         run::make_dir(&stage.join("out"))?;
         if self.is_captured() {
-            self.stage_capture(lab, &stage.join("capture"))?;
+            self.stage_capture(lab, &stage.join("capture"), initrd)?;
         }
         // A sparse file: it takes what is written. Each of the formats may be as large as memory.
         let size = if self.is_captured() { 1024 + 4 * self.memory } else { 64 };
@@ -286,10 +304,10 @@ impl Boot {
     }
 
     /// What the guest needs to load its capture kernel, and what that is to write.
-    fn stage_capture(&self, lab: &Lab, dir: &Path) -> Result<()> {
+    fn stage_capture(&self, lab: &Lab, dir: &Path, initrd: &Path) -> Result<()> {
         run::make_dir(dir)?;
         run::copy(&lab.dir().join(self.kernel.image()), &dir.join("vmlinuz"))?;
-        run::copy(&lab.dir().join(self.kernel.initrd()), &dir.join("initrd.gz"))?;
+        run::copy(initrd, &dir.join("initrd.gz"))?;
         let lines: Vec<String> =
             self.captures().map(|(name, flags, _)| format!("{name} {flags}\n")).collect();
         std::fs::write(dir.join("formats"), lines.concat())?;
@@ -306,7 +324,7 @@ impl Boot {
         known.chain(self.custom_flags.as_deref().map(|flags| ("custom", flags, 1)))
     }
 
-    fn qemu(&self, lab: &Lab, scratch: &Path, socket: &Path) -> Result<Command> {
+    fn qemu(&self, lab: &Lab, scratch: &Path, initrd: &Path, socket: &Path) -> Result<Command> {
         let (console, truth) = (self.output(lab, "console"), self.output(lab, "truth"));
         // QEMU makes it late; an old one would be read meanwhile.
         File::create(&console)?;
@@ -332,7 +350,7 @@ impl Boot {
         ]);
         qemu.args(["-m", &self.memory.to_string(), "-smp", &CPUS.to_string(), "-append", append.trim()]);
         qemu.arg("-kernel").arg(lab.dir().join(self.kernel.image()));
-        qemu.arg("-initrd").arg(lab.dir().join(self.kernel.initrd()));
+        qemu.arg("-initrd").arg(initrd);
         qemu.args(["-serial", &format!("file:{}", console.display())]);
         qemu.args(["-serial", &format!("file:{}", truth.display())]);
         qemu.args(["-qmp", &format!("unix:{},server,nowait", socket.display())]);
@@ -403,12 +421,12 @@ impl Boot {
             if start.elapsed() > Duration::from_secs(patience.into()) {
                 bail!("nothing happened in {patience} s; the console ends with\n{}", console.tail());
             }
-            if waits_for_nmi && console.says("crasher: waiting for an NMI") {
+            if waits_for_nmi && console.says(": waiting for an NMI") {
                 sleep(SETTLE);
                 qmp.execute("inject-nmi", json!({}))?;
                 waits_for_nmi = false;
             }
-            if waits_for_mce && console.says("crasher: waiting for a machine check") {
+            if waits_for_mce && console.says(": waiting for a machine check") {
                 sleep(SETTLE);
                 for check in MACHINE_CHECKS {
                     qmp.execute("human-monitor-command", json!({ "command-line": format!("mce {check}") }))?;
@@ -469,9 +487,26 @@ impl Boot {
         Ok(made)
     }
 
-    fn describe(&self, lab: &Lab, made: Vec<Made>, panicked: bool) -> Result<Vec<String>> {
+    fn describe(
+        &self,
+        lab: &Lab,
+        made: Vec<Made>,
+        panicked: bool,
+        varied: Option<Varied>,
+    ) -> Result<Vec<String>> {
         Truth::load(&self.output(lab, "truth"))?;
         let mut names = Vec::new();
+        let crasher = match &varied {
+            Some(varied) => varied.crasher.strip_prefix(lab.dir())?.to_string_lossy().into_owned(),
+            None => self.kernel.crasher(),
+        };
+        let variation = varied.map(|varied| varied.variation);
+        let frame = |name: &&str| {
+            let called =
+                |name| variation.as_ref().map_or(name, |variation: &Variation| variation.called(name));
+            name.split('|').map(called).collect::<Vec<_>>().join("|")
+        };
+        let frames: Vec<String> = self.scenario.frames.iter().map(frame).collect();
         for (format, flags, files) in made {
             let kernel = &self.kernel;
             let descriptor = Descriptor {
@@ -480,13 +515,14 @@ impl Boot {
                 format: format.clone(),
                 makedumpfile: flags.filter(|flags| !flags.is_empty()),
                 scenario: self.scenario.name.into(),
+                variation: variation.clone(),
                 series: kernel.series.clone(),
                 release: kernel.release.clone(),
                 suite: kernel.suite.clone(),
                 vmlinux: kernel.vmlinux(),
                 modules: kernel.modules(),
                 debug_modules: kernel.debug_modules(),
-                crasher: kernel.crasher(),
+                crasher: crasher.clone(),
                 initrd: kernel.initrd(),
                 console: self.console(),
                 truth: format!("dumps/{}.truth", self.name),
@@ -494,7 +530,7 @@ impl Boot {
                 cpus: CPUS,
                 la57: self.la57,
                 panicked,
-                frames: self.scenario.frames.iter().map(ToString::to_string).collect(),
+                frames: frames.clone(),
             };
             descriptor.save(lab)?;
             names.push(format);

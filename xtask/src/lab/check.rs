@@ -200,7 +200,10 @@ fn verdicts(session: &Session<'_>, known: &Known<'_>, symbols: Symbols) -> Verdi
     verdicts.insert("bt", Verdict::Faults(backtraces(session, known, rows)));
     let walk = |command: &str| session.run(&[], command);
     match &*known.dump.scenario {
-        "load" | "rich" => verdicts.insert("walk", Verdict::Faults(evidence::evidence(&walk))),
+        "load" | "rich" if known.dump.variation.is_none() => {
+            verdicts.insert("walk", Verdict::Faults(evidence::evidence(&walk)))
+        }
+        _ if known.dump.variation.is_some() => None,
         "million" => verdicts.insert("walk", Verdict::Faults(evidence::million(known, &walk))),
         _ => None,
     };
@@ -209,7 +212,10 @@ fn verdicts(session: &Session<'_>, known: &Known<'_>, symbols: Symbols) -> Verdi
         verdicts.insert("truth", Verdict::Faults(words::compare(known.truth, &run)));
     }
     let run = |command: &str| session.run(&["--json"], command);
-    if let Some(faults) = situations::judge(known, symbols == Symbols::Vmlinux, &run) {
+    // The judges read what the module says on the console, under its own name.
+    if known.dump.variation.is_none()
+        && let Some(faults) = situations::judge(known, symbols == Symbols::Vmlinux, &run)
+    {
         verdicts.insert("built", Verdict::Faults(faults));
     }
     if known.dump.is_misfiltered() {
@@ -247,8 +253,9 @@ fn backtraces(session: &Session<'_>, known: &Known<'_>, ps: &str) -> Faults {
         _ => {}
     }
     if known.dump.scenario == "deadlock" {
-        let stuck = ["__schedule", "schedule", "take_both", "kthread", "ret_from_fork"].map(String::from);
-        let names = ["abba_one", "abba_two"];
+        let stuck = ["__schedule", "schedule", known.dump.called("take_both"), "kthread", "ret_from_fork"]
+            .map(String::from);
+        let names = ["abba_one", "abba_two"].map(|name| known.dump.called(name));
         for line in ps.lines().filter(|line| names.iter().any(|name| line.contains(name))) {
             let pid = line.split_whitespace().find(|word| *word != ">").unwrap_or_default();
             judge(&format!("bt {pid}"), &stuck);

@@ -210,9 +210,10 @@ pub(crate) fn modules(known: &Known<'_>, text: &str) -> Faults {
         }
     }
     // It is inserted after the truth is written.
-    let is_late = !known.truth.modules.contains_key("crasher");
-    if is_late && known.console.contains("crasher: scenario") && found.remove("crasher").is_none() {
-        faults.push("crasher is missing".into());
+    let crasher = known.dump.called("crasher");
+    let is_late = !known.truth.modules.contains_key(crasher);
+    if is_late && known.console.contains(&format!("{crasher}: scenario")) && found.remove(crasher).is_none() {
+        faults.push(format!("{crasher} is missing"));
     }
     faults.extend(found.keys().map(|name| format!("{name} is not in /proc/modules")));
     faults

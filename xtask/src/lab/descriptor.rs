@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::place::{Lab, version_numbers};
+use super::vary::Variation;
 
 /// The first kernel whose page flags makedumpfile (up to 1.7.9) takes for others.
 const MISFILTERED_FROM: [u64; 2] = [7, 1];
@@ -24,6 +25,9 @@ pub(crate) struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) makedumpfile: Option<String>,
     pub(crate) scenario: String,
+    /// What the module of the lab was drawn from, and what became of the names of its sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) variation: Option<Variation>,
     pub(crate) series: String,
     pub(crate) release: String,
     pub(crate) suite: String,
@@ -89,6 +93,11 @@ impl Descriptor {
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
+    }
+
+    /// What a name of the module's sources is called in this dump.
+    pub(crate) fn called<'a>(&'a self, name: &'a str) -> &'a str {
+        self.variation.as_ref().map_or(name, |variation| variation.called(name))
     }
 
     /// The dump's files, on this machine.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::kernel::files_of;
+use super::kernel::{Varied, files_of};
 use super::place::{Kernel, Lab, assets};
 use super::suite::Suite;
+use super::vary::Variation;
 use crate::run;
 
 /// The suite whose programs the guest runs: the newest makedumpfile, and crash and drgn to compare with.
@@ -111,6 +112,7 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
         &["blocked.c", "blocked_nfs.c", "spawn.c", "stuck_facts.c", "stuck_mapper.c"],
         &["-O1", "-static", "-pthread"],
     ),
+    ("background", &["background.c"], &["-O1", "-static"]),
     ("bigload", &["bigload.c"], &["-O1", "-static", "-pthread"]),
     // Plain code and shared libraries: a process as users have them.
     ("userprog", &["userprog.c"], &["-O0", "-g", "-pthread"]),
@@ -164,18 +166,45 @@ pub(crate) fn build_initrd(lab: &Lab, kernel: &Kernel) -> Result<()> {
     let stage = lab.scratch("stage")?;
     stage_programs(lab, &stage)?;
     stage_modules(&lab.dir().join(kernel.modules()), &stage, &kernel.release)?;
-    for module in ["crasher.ko", "patcher.ko"] {
-        let built = lab.dir().join(kernel.crasher()).with_file_name(module);
-        run::output(run::command("strip", ["-g", "-o"]).arg(stage.join(module)).arg(built))?;
-    }
+    let built = |module: &str| lab.dir().join(kernel.crasher()).with_file_name(module);
+    stage_crasher(&stage, &built("crasher.ko"), &built("patcher.ko"))?;
     for script in SCRIPTS {
         run::copy(&assets().join(script), &stage.join(script))?;
     }
     run::output(run::command("chmod", ["755"]).arg(stage.join("init")))?;
-    let script = "find . | cpio -o -H newc 2>/dev/null | gzip -1 >\"$1\"";
-    run::output(run::command("sh", ["-c", script, "sh"]).arg(&product).current_dir(&stage))?;
+    pack(&stage, &product)?;
     std::fs::remove_dir_all(&stage)?;
     Ok(())
+}
+
+/// The modules, under the names that the guest looks for, whatever they call themselves.
+fn stage_crasher(stage: &Path, crasher: &Path, patcher: &Path) -> Result<()> {
+    for (built, name) in [(crasher, "crasher.ko"), (patcher, "patcher.ko")] {
+        run::output(run::command("strip", ["-g", "-o"]).arg(stage.join(name)).arg(built))?;
+    }
+    Ok(())
+}
+
+fn pack(stage: &Path, product: &Path) -> Result<()> {
+    let script = "find . | cpio -o -H newc 2>/dev/null | gzip -1 >\"$1\"";
+    run::output(run::command("sh", ["-c", script, "sh"]).arg(product).current_dir(stage))?;
+    Ok(())
+}
+
+/// The initial RAM disk with the varied module: a second archive behind the first replaces its files.
+pub(crate) fn varied_initrd(lab: &Lab, kernel: &Kernel, varied: &Varied, scratch: &Path) -> Result<PathBuf> {
+    let stage = scratch.join("varied");
+    run::fresh_dir(&stage)?;
+    stage_crasher(&stage, &varied.crasher, &varied.patcher)?;
+    let Variation { seed, .. } = varied.variation;
+    let name = varied.variation.called("crasher");
+    std::fs::write(stage.join("seed"), format!("seed={seed}; module={name}\n"))?;
+    let (more, product) = (scratch.join("varied.gz"), scratch.join("initrd.gz"));
+    pack(&stage, &more)?;
+    let mut archive = std::fs::read(lab.dir().join(kernel.initrd()))?;
+    archive.extend(std::fs::read(&more)?);
+    std::fs::write(&product, archive)?;
+    Ok(product)
 }
 
 fn stage_programs(lab: &Lab, stage: &Path) -> Result<()> {

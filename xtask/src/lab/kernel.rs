@@ -8,6 +8,7 @@ use clap::Args;
 use super::guest;
 use super::place::{Kernel, Lab, assets, version_numbers};
 use super::suite::{self, Suite};
+use super::vary::{self, Source, Variation};
 use crate::run;
 
 #[derive(Args)]
@@ -194,22 +195,7 @@ fn build_crasher(lab: &Lab, suite: &Suite, kernel: &Kernel) -> Result<()> {
         return Ok(());
     }
     println!("building the crasher module for {}", kernel.release);
-    let headers = format!("/usr/src/linux-headers-{}", kernel.release);
-    if !suite.path(&headers).exists() {
-        let package = format!("linux-headers-{}", kernel.release);
-        suite.install(&[&package, "make", "kmod", "libc6-dev", "dwarves"])?;
-    }
-    place_vmlinux(&lab.dir().join(kernel.vmlinux()), &suite.path(&headers).join("vmlinux"))?;
-    let (inside, outside) = suite.scratch("crasher")?;
-    for source in &sources {
-        run::copy(source, &outside.join(source.file_name().unwrap_or_default()))?;
-    }
-    let mut make = suite.command("make", &["-C", &headers, &format!("M={inside}"), "modules"]);
-    // Debian's 6.1 headers lack this tool; the module has no BTF ids, so there is nothing to resolve.
-    if !suite.path(&headers).join("tools/bpf/resolve_btfids/resolve_btfids").exists() {
-        make.arg("RESOLVE_BTFIDS=true");
-    }
-    run::output(&mut make)?;
+    let outside = compile(lab, suite, kernel, "crasher", &read_sources(&sources)?)?;
     let kept = lab.kernel_dir(&kernel.release).join("crasher");
     run::fresh_dir(&kept)?;
     for file in files_of(&outside)? {
@@ -219,6 +205,68 @@ fn build_crasher(lab: &Lab, suite: &Suite, kernel: &Kernel) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn read_sources(files: &[PathBuf]) -> Result<Vec<Source>> {
+    let read = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((name, std::fs::read_to_string(file).with_context(|| file.display().to_string())?))
+    };
+    files.iter().map(read).collect()
+}
+
+/// The modules in the shape of a seed.
+pub(crate) struct Varied {
+    pub(crate) variation: Variation,
+    pub(crate) crasher: PathBuf,
+    pub(crate) patcher: PathBuf,
+}
+
+/// Compiles `lab/crasher` in the shape of a seed, if that is not there yet.
+pub(crate) fn build_varied(lab: &Lab, kernel: &Kernel, seed: u64) -> Result<Varied> {
+    let files = files_of(&assets().join("crasher"))?;
+    let (variation, sources) = vary::vary(seed, &read_sources(&files)?);
+    let kept = lab.kernel_dir(&kernel.release).join(format!("seeds/{seed}"));
+    let product = |name: &str| kept.join(format!("{}.ko", variation.called(name)));
+    let varied = Varied { crasher: product("crasher"), patcher: product("patcher"), variation };
+    if run::is_fresh(&varied.patcher, &files) {
+        return Ok(varied);
+    }
+    println!("building the module {} for {}", varied.variation.called("crasher"), kernel.release);
+    let scratch = format!("seed-{seed}");
+    let outside = compile(lab, &Suite::at(lab, &kernel.suite), kernel, &scratch, &sources)?;
+    run::fresh_dir(&kept)?;
+    for file in [&varied.crasher, &varied.patcher] {
+        run::copy(&outside.join(file.file_name().unwrap_or_default()), file)?;
+    }
+    Ok(varied)
+}
+
+/// Compiles modules inside the kernel's suite; returns the directory, seen from outside.
+fn compile(
+    lab: &Lab,
+    suite: &Suite,
+    kernel: &Kernel,
+    scratch: &str,
+    sources: &[Source],
+) -> Result<PathBuf> {
+    let headers = format!("/usr/src/linux-headers-{}", kernel.release);
+    if !suite.path(&headers).exists() {
+        let package = format!("linux-headers-{}", kernel.release);
+        suite.install(&[&package, "make", "kmod", "libc6-dev", "dwarves"])?;
+    }
+    place_vmlinux(&lab.dir().join(kernel.vmlinux()), &suite.path(&headers).join("vmlinux"))?;
+    let (inside, outside) = suite.scratch(scratch)?;
+    for (name, text) in sources {
+        std::fs::write(outside.join(name), text)?;
+    }
+    let mut make = suite.command("make", &["-C", &headers, &format!("M={inside}"), "modules"]);
+    // Debian's 6.1 headers lack this tool; the module has no BTF ids, so there is nothing to resolve.
+    if !suite.path(&headers).join("tools/bpf/resolve_btfids/resolve_btfids").exists() {
+        make.arg("RESOLVE_BTFIDS=true");
+    }
+    run::output(&mut make)?;
+    Ok(outside)
 }
 
 /// The module's BTF is made against the kernel's; a link saves a copy of 300 MB where it can be made.

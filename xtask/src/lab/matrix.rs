@@ -27,6 +27,7 @@ pub(crate) struct AllArgs {
 }
 
 /// One boot per row.
+#[derive(Clone, Copy)]
 struct Row {
     scenario: &'static str,
     formats: &'static [&'static str],
@@ -111,16 +112,86 @@ const ROWS: &[Row] = &[
     Row { once: true, ..row("oom", SMALL) },
 ];
 
+/// Scenarios that are booted on each kernel with the module drawn from a seed: what `cargo xtask accuracy` judges.
+const VARIED: &[&str] = &[
+    "useafterfree",
+    "outofbounds",
+    "refcount",
+    "divide",
+    "badjump",
+    "stackend",
+    "doublefault",
+    "bitpointer",
+    "pagetable",
+    "unload",
+    "rwsem",
+    "rtnl",
+    "initdies",
+    "tmpfs",
+    "cgroupoom",
+    "wild",
+    "bug",
+    "panic",
+    "listdel",
+    "doublefree",
+    "ascii",
+    "softlockup",
+    "hardlockup",
+    "ipi",
+    "oom",
+    "null",
+    "deadlock",
+    "spinlock",
+    "stack",
+    "hung",
+    "deafcpu",
+    "rcustall",
+    "bpf",
+    "softirq",
+    "nmi",
+    "hardirq",
+    "nested",
+    "sysrq",
+    "load",
+    "slableak",
+    "memory",
+    "fragment",
+    "bitflip",
+    "stuck",
+];
+
+/// Modules that are drawn for a kernel; the scenarios take turns.
+const SEEDS: u64 = 3;
+
+/// The first seed of a kernel: no two kernels share one.
+fn first_seed(series: &str) -> u64 {
+    match series {
+        "5.10" => 1,
+        "6.1" => 11,
+        "6.12" => 21,
+        _ => 31,
+    }
+}
+
+/// All rows, with the number that the seed of a varied one is counted on from.
+fn rows() -> impl Iterator<Item = (Row, Option<u64>)> {
+    let plain = ROWS.iter().map(|row| (*row, None));
+    let varied =
+        VARIED.iter().zip(0..).map(|(scenario, number)| (row(scenario, SMALL), Some(number % SEEDS)));
+    plain.chain(varied)
+}
+
 /// The kernel that rows of one kernel take.
 const ONCE_SERIES: &str = "6.12";
 
 impl Row {
-    fn boot(&self, kernel: &Kernel, known: &[String]) -> Result<Boot> {
+    fn boot(&self, kernel: &Kernel, seed: Option<u64>, known: &[String]) -> Result<Boot> {
         let mut formats = self.formats.iter().map(|name| format::find(name)).collect::<Result<Vec<_>>>()?;
         formats.retain(|format| format.is_written(known));
         let mut boot = Boot::new(kernel.clone(), scenario::find(self.scenario)?, formats);
         boot.la57 = self.la57;
         boot.append = self.append.into();
+        boot.seed = seed.map_or(0, |number| first_seed(&kernel.series) + number);
         boot.name = boot.default_name();
         Ok(boot)
     }
@@ -143,14 +214,14 @@ pub(crate) fn all(lab: &Lab, args: &AllArgs) -> Result<()> {
     }
     let start = Instant::now();
     let (mut made, mut kept, mut failed) = (0, 0, Vec::new());
-    for row in ROWS.iter().filter(|row| row.quick || !args.quick) {
+    for (row, seed) in rows().filter(|(row, _)| row.quick || !args.quick) {
         for kernel in &kernels {
             let wanted = args.kernel.is_empty()
                 || args.kernel.iter().any(|k| *k == kernel.series || *k == kernel.release);
             if !wanted || (row.once && Some(&kernel.release) != once.as_ref()) {
                 continue;
             }
-            let boot = row.boot(kernel, &known)?;
+            let boot = row.boot(kernel, seed, &known)?;
             if boot.is_done(lab) && !args.again {
                 kept += 1;
                 continue;
@@ -194,4 +265,17 @@ pub(crate) fn list(lab: &Lab) -> Result<()> {
     }
     println!("{} dumps in {}", dumps.len(), lab.dumps().display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::SCENARIOS;
+    use super::VARIED;
+
+    #[test]
+    fn what_is_varied_is_a_scenario() {
+        for name in VARIED {
+            assert!(SCENARIOS.iter().any(|scenario| scenario.name == *name), "{name}");
+        }
+    }
 }

@@ -22,6 +22,7 @@ mod scenario;
 mod situations;
 mod suite;
 mod truth;
+mod vary;
 mod words;
 
 use std::path::PathBuf;

@@ -43,7 +43,8 @@ fn unloaded(case: &Case<'_>, findings: &mut Vec<Finding>) {
             .push(Evidence::shown(format!("the module unloaded last was {name}"), "p last_unloaded_module"));
     }
     let named = module.clone().map_or_else(|| "a module".to_owned(), |name| format!("the module {name}"));
-    let guilty = blame::guilty_of(&splat.frames, Mode::Fault);
+    // A function of the kernel only called, or walked, what the module had left with it.
+    let guilty = blame::guilty_of(&splat.frames, Mode::Fault).filter(|guilty| guilty.module.is_some());
     let mut culprit = blamed(guilty, Culprit { object: Some(at.to_string()), ..Culprit::default() });
     culprit.module = module.clone().or(culprit.module);
     findings.push(Finding {
