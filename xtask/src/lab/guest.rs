@@ -198,7 +198,7 @@ pub(crate) fn varied_initrd(lab: &Lab, kernel: &Kernel, varied: &Varied, scratch
     stage_crasher(&stage, &varied.crasher, &varied.patcher)?;
     let Variation { seed, .. } = varied.variation;
     let name = varied.variation.called("crasher");
-    std::fs::write(stage.join("seed"), format!("seed={seed}; module={name}\n"))?;
+    std::fs::write(stage.join("seed"), format!("seed={seed}; crasher={name}\n"))?;
     let (more, product) = (scratch.join("varied.gz"), scratch.join("initrd.gz"));
     pack(&stage, &more)?;
     let mut archive = std::fs::read(lab.dir().join(kernel.initrd()))?;

@@ -243,13 +243,7 @@ pub(crate) fn build_varied(lab: &Lab, kernel: &Kernel, seed: u64) -> Result<Vari
 }
 
 /// Compiles modules inside the kernel's suite; returns the directory, seen from outside.
-fn compile(
-    lab: &Lab,
-    suite: &Suite,
-    kernel: &Kernel,
-    scratch: &str,
-    sources: &[Source],
-) -> Result<PathBuf> {
+fn compile(lab: &Lab, suite: &Suite, kernel: &Kernel, scratch: &str, sources: &[Source]) -> Result<PathBuf> {
     let headers = format!("/usr/src/linux-headers-{}", kernel.release);
     if !suite.path(&headers).exists() {
         let package = format!("linux-headers-{}", kernel.release);

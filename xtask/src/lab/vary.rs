@@ -351,8 +351,9 @@ mod tests {
     #[test]
     fn no_rule_knows_a_name_of_the_module() {
         let sources = sources();
-        let functions: BTreeSet<String> =
-            sources.iter().flat_map(|(_, text)| definitions(text).into_values()).collect();
+        let functions = sources.iter().flat_map(|(_, text)| definitions(text).into_values());
+        // A word alone (`traced`) is a word of English too.
+        let functions: BTreeSet<String> = functions.filter(|name| name.contains('_')).collect();
         let mut dirs = vec![assets().join("../crates/triage/src"), assets().join("../known-issues")];
         let mut files = 0;
         while let Some(dir) = dirs.pop() {
@@ -365,7 +366,8 @@ mod tests {
                 files += 1;
                 let text = std::fs::read_to_string(&path).unwrap();
                 // Texts that tests are made of may be the lab's own.
-                let is_test = path.ends_with("tests.rs") || path.to_string_lossy().contains("/fixtures/");
+                let is_test =
+                    ["/tests", "/fixtures"].iter().any(|part| path.to_string_lossy().contains(part));
                 let code = text.split("#[cfg(test)]").next().unwrap_or_default();
                 let known =
                     code.split(|c| !is_word(c)).find(|word| functions.contains(*word) || *word == "crasher");

@@ -97,12 +97,12 @@ fn lockup(case: &Case<'_>, out: &mut Vec<Finding>) {
             ),
             Doing::Calling => (
                 Class::CpuUnresponsive,
-                STRONG,
+                LIKELY,
                 "A processor waits for another one that does not answer its call".to_owned(),
             ),
             Doing::Stopping => (
                 Class::CpuUnresponsive,
-                STRONG,
+                LIKELY,
                 "The processors wait in stop_machine for one that does not come".to_owned(),
             ),
             Doing::Running if hard => {
@@ -114,19 +114,24 @@ fn lockup(case: &Case<'_>, out: &mut Vec<Finding>) {
                 "A processor ran kernel code and did not let others run".to_owned(),
             ),
         };
-        let mut draft = Draft::new(LOCKUP.name, class, score)
-            .at(index, splat, Mode::Stall)
-            .task(task_of(splat))
-            .title_in(format!("BUG: {word} lockup"))
-            .claim_in(claim)
-            .says(&splat.message);
+        let mut draft =
+            Draft::new(LOCKUP.name, class, score).at(index, splat, Mode::Stall).task(task_of(splat));
+        // Who waits is not who does not answer.
+        let waits = matches!(doing, Doing::Calling | Doing::Stopping);
+        let silent = if waits { guilty_of_other(splat) } else { None };
+        let hidden = waits && silent.is_none();
+        if waits {
+            draft = draft.nobody().function(silent);
+        }
+        draft = draft.title_in(format!("BUG: {word} lockup")).claim_in(claim).says(&splat.message);
         if let Some(seconds) = number_after(&splat.message, "stuck for") {
             draft = draft.seen(format!("The watchdog's thread did not run for {seconds} s."));
         }
-        let empty = draft.current_function().is_none();
+        let empty = !waits && draft.current_function().is_none();
         draft
             .seen_if(doing == Doing::Spinning, "The innermost function is the slow path of a spinlock: who holds the lock is the cause, not who waits.")
             .against_if(empty, "The trace does not show what the processor ran.")
+            .against_if(hidden, "The stack of the processor that does not answer is not shown.")
             .advice(match doing {
                 Doing::Spinning => "Find the holder: a processor that took the lock and did not release it, or this one itself, by recursion or in an interrupt.",
                 Doing::Calling | Doing::Stopping => "Look at the processor that does not answer: it runs with interrupts off.",
@@ -136,6 +141,12 @@ fn lockup(case: &Case<'_>, out: &mut Vec<Finding>) {
     }
 }
 
+/// The guilty function of another processor's stack, where the report shows one.
+fn guilty_of_other(splat: &Splat) -> Option<String> {
+    let guilty = |frames| blame::guilty_of(frames, Mode::Stall);
+    splat.other_stacks.iter().find_map(|stack| guilty(&stack.frames)).map(|guilty| guilty.function)
+}
+
 fn rcu_stall(case: &Case<'_>, out: &mut Vec<Finding>) {
     for (index, splat) in splats(case, &[SplatKind::RcuStall]) {
         let starved = line(splat, "kthread starved for");
@@ -143,9 +154,7 @@ fn rcu_stall(case: &Case<'_>, out: &mut Vec<Finding>) {
         let mut draft = Draft::new(RCU_STALL.name, Class::RcuStall, STRONG - 2).at(index, splat, Mode::Stall);
         // The stack of the stalled processor may stand under a heading of its own.
         if draft.current_function().is_none() {
-            let other =
-                splat.other_stacks.iter().find_map(|stack| blame::guilty_of(&stack.frames, Mode::Stall));
-            draft = draft.function(other.map(|guilty| guilty.function));
+            draft = draft.function(guilty_of_other(splat));
         }
         draft = draft
             .task(task_of(splat).or_else(|| splat.details.iter().find_map(|line| blocking_task(line))))
@@ -175,12 +184,12 @@ fn unanswered_call(case: &Case<'_>, out: &mut Vec<Finding>) {
     for (index, splat) in splats(case, &[SplatKind::CsdLock]) {
         let text = line(splat, "CSD lock").unwrap_or(&splat.message);
         let target = word_after(text, "for CPU#").or_else(|| word_after(text, "on CPU#"));
-        let other = splat.other_stacks.iter().find_map(|stack| blame::guilty_of(&stack.frames, Mode::Stall));
+        let other = guilty_of_other(splat);
         let mut draft = Draft::new(UNANSWERED_CALL.name, Class::CpuUnresponsive, STRONG + 2)
             .at(index, splat, Mode::Stall)
             .object(target.map(|cpu| format!("CPU {}", cpu.trim_start_matches('0'))));
         let known = other.is_some();
-        draft = draft.function(other.map(|guilty| guilty.function));
+        draft = draft.function(other);
         draft
             .title_in("BUG: CSD lock, non-responsive processor")
             .claim(format!("A processor{} does not answer a call of another one.", target.map(|cpu| format!(" ({cpu})")).unwrap_or_default()))

@@ -44,8 +44,8 @@ struct Said {
     function: String,
     module: String,
     confidence: String,
-    /// The score of the strongest finding, verdict or not: 25 and more is above a note.
-    loudest: u64,
+    /// The score of the strongest finding, of 100: 25 and more is above a note.
+    score: u64,
 }
 
 /// The least score that is above a note.
@@ -57,21 +57,15 @@ impl Said {
             report.pointer(&format!("/verdict/{key}")).and_then(Value::as_str).unwrap_or("-").to_owned()
         };
         let findings = report.get("findings").and_then(Value::as_array).into_iter().flatten();
-        let loudest = findings.filter_map(|finding| finding.get("score")?.as_u64()).max().unwrap_or(0);
+        let score = findings.filter_map(|finding| finding.get("score")?.as_u64()).max().unwrap_or(0);
         let (class, function, module, confidence) =
             (of("class"), of("function"), of("module"), of("confidence"));
-        Self { class, function, module, confidence, loudest }
+        Self { class, function, module, confidence, score }
     }
 
     /// Nothing is claimed, or nothing above a note.
     fn is_nothing(&self) -> bool {
-        self.rank() <= 1 && self.loudest < ABOVE_NOTE
-    }
-
-    /// The confidence as a number; 0 where nothing is said.
-    fn rank(&self) -> usize {
-        let levels = ["note", "low", "medium", "high", "certain"];
-        levels.iter().position(|level| *level == self.confidence).map_or(0, |at| at + 1)
+        self.score < ABOVE_NOTE && ["-", "note"].contains(&self.confidence.as_str())
     }
 }
 

@@ -37,6 +37,9 @@ const WEAKER: &[(&str, &[&str])] = &[
     ("io-hang", &["hung-task"]),
 ];
 
+/// Larger guests, in MiB, are left out: nothing else is in them.
+const MOST_MEMORY: u32 = 1024;
+
 /// What became of a verdict.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Change {
@@ -71,7 +74,7 @@ fn change(case: &Case, whole: &Said, less: &Said) -> Change {
     if case.built(false) == "nothing" || case.built(false) == "forced-dump" {
         return if less.is_nothing() { Change::Same } else { Change::Wrong };
     }
-    if less.rank() <= 1 {
+    if less.is_nothing() {
         return Change::Nothing;
     }
     let weaker = || {
@@ -82,7 +85,7 @@ fn change(case: &Case, whole: &Said, less: &Said) -> Change {
     };
     let names = less.function == "-" || case.is_culprit(less, false);
     match case.is_class(less, false) {
-        true if names && less.rank() > whole.rank() => Change::Surer,
+        true if names && less.score > whole.score => Change::Surer,
         true if names && less == whole => Change::Same,
         true if names => Change::Less,
         false if names && weaker() => Change::Less,
@@ -104,7 +107,7 @@ pub(super) fn part(lab: &Lab, cases: Vec<Case>) -> Result<String> {
         let row = judge(lab, case)?;
         let cells = row.less.iter().map(|(removal, said)| {
             let change = change(&row.case, &row.whole, said).word();
-            format!("{} {change} ({} {} {})", removal.name(), said.class, said.function, said.confidence)
+            format!("{} {change} ({} {} {})", removal.name(), said.class, said.function, said.score)
         });
         let whole = &row.whole;
         println!(
@@ -112,7 +115,7 @@ pub(super) fn part(lab: &Lab, cases: Vec<Case>) -> Result<String> {
             row.case.dump.name,
             whole.class,
             whole.function,
-            whole.confidence,
+            whole.score,
             cells.collect::<Vec<_>>().join("\n    ")
         );
         rows.push(row);
@@ -124,7 +127,8 @@ pub(super) fn part(lab: &Lab, cases: Vec<Case>) -> Result<String> {
 /// Of each scenario and kernel the dump with the highest seed.
 fn one_of_each(cases: Vec<Case>) -> Vec<Case> {
     let mut found: BTreeMap<(Vec<u64>, String), Case> = BTreeMap::new();
-    for case in cases.into_iter().filter(|case| case.dump.files.len() == 1) {
+    let fits = |case: &Case| case.dump.files.len() == 1 && case.dump.memory_mib <= MOST_MEMORY;
+    for case in cases.into_iter().filter(fits) {
         found.insert((version_numbers(&case.dump.series), case.dump.scenario.clone()), case);
     }
     found.into_values().collect()
@@ -173,10 +177,11 @@ fn summary(rows: &[Row]) -> String {
 
 fn document(rows: &[Row]) -> String {
     let mut text = String::from(
-        "Made by `cargo xtask accuracy --evidence --write docs/accuracy.md`, without a vmlinux. *Same* is the verdict of the\n\
-         whole dump, as sure; *less* is less sure, without its function or a class that says less (a wild pointer where a use\n\
-         after free cannot be proven any more); *nothing* is no more than a note. *Surer* and *wrong* (a class or a function\n\
-         that was not built, or anything at all on a healthy machine) must be 0.\n\n",
+        "Made by `cargo xtask accuracy --evidence --write docs/accuracy.md`, without a vmlinux. Numbers are scores of\n\
+         100: from 25 on more than a note, from 50 on medium, from 75 on high. *Same* is the verdict of the whole dump with its\n\
+         score; *less* is a lower score, no function, or a class that says less (a wild pointer where a use after free cannot be\n\
+         proven any more); *nothing* is no more than a note. *Surer* and *wrong* (a class or a function that was not built, or\n\
+         anything above a note on a healthy machine) must be 0.\n\n",
     );
     text.push_str(&summary(rows));
     text.push_str("\n| scenario | kernel | seed | whole dump |");
@@ -185,21 +190,16 @@ fn document(rows: &[Row]) -> String {
     }
     text.push_str("\n|---|---|---|---|---|---|---|---|---|---|\n");
     for row in rows {
-        let Said { class, confidence, .. } = &row.whole;
+        let Said { class, score, .. } = &row.whole;
         let Case { dump, .. } = &row.case;
-        let _ = write!(
-            text,
-            "| {} | {} | {} | {class}, {confidence} |",
-            dump.scenario,
-            dump.series,
-            row.case.seed()
-        );
+        let _ =
+            write!(text, "| {} | {} | {} | {class}, {score} |", dump.scenario, dump.series, row.case.seed());
         for (_, said) in &row.less {
             let _ = match change(&row.case, &row.whole, said) {
                 change @ (Change::Same | Change::Nothing) => write!(text, " {} |", change.word()),
-                Change::Less if said.class == *class => write!(text, " {} |", said.confidence),
-                Change::Less => write!(text, " {}, {} |", said.class, said.confidence),
-                change => write!(text, " **{}**: {}, {} |", change.word(), said.class, said.confidence),
+                Change::Less if said.class == *class => write!(text, " {} |", said.score),
+                Change::Less => write!(text, " {}, {} |", said.class, said.score),
+                change => write!(text, " **{}**: {}, {} |", change.word(), said.class, said.score),
             };
         }
         text.push('\n');
