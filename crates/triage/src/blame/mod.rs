@@ -85,9 +85,11 @@ pub fn steps(splat: &Splat) -> Vec<Step<'_>> {
 #[must_use]
 pub fn steps_of<'a>(ip: Option<&'a Place>, frames: &'a [TraceFrame]) -> Vec<Step<'a>> {
     let first = ip.and_then(|place| Step::of(place, false));
+    // Beyond code that has no name nobody can be blamed: it may have been that code.
+    let named = frames.iter().take_while(|frame| !is_unnamed(frame));
     let all: Vec<Step<'_>> = first
         .into_iter()
-        .chain(frames.iter().filter_map(|frame| {
+        .chain(named.filter_map(|frame| {
             let unsure = matches!(frame.trust, FrameTrust::PrintedUnsure | FrameTrust::Scan);
             Step::of(&frame.place, unsure)
         }))
@@ -101,6 +103,13 @@ pub fn steps_of<'a>(ip: Option<&'a Place>, frames: &'a [TraceFrame]) -> Vec<Step
             && next.place.offset == previous.place.offset
     });
     kept
+}
+
+/// Whether an unwinder found a caller that no symbol names, such as one in a module when modules cannot be listed. What
+/// an exception interrupted is no caller: it may be no code at all.
+fn is_unnamed(frame: &TraceFrame) -> bool {
+    let unwound = !matches!(frame.trust, FrameTrust::Printed | FrameTrust::PrintedUnsure | FrameTrust::Scan);
+    unwound && !frame.interrupted && frame.place.function.is_none() && frame.place.address.is_some()
 }
 
 /// The guilty function of a splat.

@@ -149,3 +149,18 @@ fn a_module_is_inferred_from_addresses_and_a_shared_prefix_only() {
     assert_eq!(module_of(&session, "sctp_association_free").as_deref(), Some("sctp"));
     assert_eq!(module_of(&session, "inet_release"), None);
 }
+
+#[test]
+fn nobody_is_blamed_beyond_a_caller_without_a_name() {
+    let mut session = splat(Some("list_del"), "x vfs_write ksys_write");
+    for frame in &mut session.frames {
+        frame.trust = FrameTrust::Orc;
+    }
+    session.frames[0].place.function = None;
+    session.frames[0].place.address = Some(kdive_base::VirtAddr(0xffff_ffff_c051_33cd));
+    assert_eq!(guilty_of(&session.frames, Mode::Fault), None);
+    // What was interrupted may be a bad address: who jumped there is behind it.
+    session.frames[0].interrupted = true;
+    let guilty = guilty_of(&session.frames, Mode::Fault).unwrap();
+    assert_eq!(guilty.function, "vfs_write");
+}

@@ -96,6 +96,8 @@ fn callback(case: &Case<'_>, out: &mut Vec<Finding>) {
             .function(Some(first.name.to_owned()))
             .object(Some(what))
             .title_in("BUG: corrupted callback")
+            // It did what it is for: to blame is whoever let the object go.
+            .nobody()
             .claim(format!("A {what} was called whose object is freed or overwritten."))
             .says(&splat.message)
             .seen(format!("{} failed, which only takes {what}s from a list and calls them.", first.name))

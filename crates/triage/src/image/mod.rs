@@ -24,6 +24,7 @@ use crate::text;
 pub use crashed::trace_frame;
 pub use growth::grow;
 pub use memory::picture;
+pub(crate) use trap::MODULES;
 pub(crate) use wait_graph::lock_name;
 pub use wait_graph::wait_graph;
 

@@ -43,6 +43,9 @@ const ENTRIES: &[(&str, u64)] = &[
     ("double_fault", DOUBLE_FAULT),
 ];
 
+/// Where x86-64 has its modules (Documentation/arch/x86/x86_64/mm.rst): above the kernel's image, below the fixed maps.
+pub(crate) const MODULES: std::ops::Range<u64> = 0xffff_ffff_a000_0000..0xffff_ffff_ff00_0000;
+
 /// The splat of the trap that is on a stack. `None` where the kernel died of no trap.
 pub(super) fn splat(kernel: &Kernel, crashed: &Crashed) -> Option<Splat> {
     let registers = crashed.registers.as_ref()?;
@@ -64,6 +67,12 @@ pub(super) fn splat(kernel: &Kernel, crashed: &Crashed) -> Option<Splat> {
         _ => SplatKind::InvalidOpcode,
     };
     let frame = crashed.frames.get(at)?;
+    // Code that cannot be named, where modules lie: what is known of the trap would be said of others.
+    let is_code =
+        error.is_none_or(|error| access(error) != Access::Execute) && kernel.memory().bytes(ip, 1).is_ok();
+    if frame.place.function.is_none() && MODULES.contains(&ip.0) && is_code {
+        return None;
+    }
     Some(Splat {
         kind,
         message: message(kind, address),
@@ -144,8 +153,11 @@ pub(super) fn add(splats: &mut Vec<Splat>, found: Splat) {
             if let Some(place) = &mut splat.ip {
                 place.address = place.address.or(found.ip.and_then(|ip| ip.address));
             }
-            // The unwinder knows each frame; a printed trace has stale ones in between.
-            splat.frames = found.frames;
+            // The unwinder knows each frame, a printed trace has stale ones in between; but the log has the names of modules
+            // that cannot be listed.
+            if found.frames.iter().all(|frame| frame.place.function.is_some() || frame.interrupted) {
+                splat.frames = found.frames;
+            }
         }
         None => splats.push(found),
     }

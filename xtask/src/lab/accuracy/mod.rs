@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::check::{Session, program};
@@ -70,6 +71,7 @@ impl Said {
 }
 
 /// A dump with what it is.
+#[derive(Clone)]
 struct Case {
     dump: Descriptor,
     truth: &'static Truth,
@@ -145,15 +147,14 @@ pub(crate) fn main(args: &AccuracyArgs) -> Result<()> {
 
 fn verdicts(lab: &Lab, args: &AccuracyArgs, cases: Vec<Case>) -> Result<String> {
     let kdive = program(args.kdive.as_deref())?;
-    let mut rows = Vec::new();
-    for Case { dump, truth } in cases {
-        for vmlinux in [false, true] {
-            let said = ask(lab, &kdive, &dump, vmlinux).with_context(|| dump.name.clone())?;
-            let row = Row { case: Case { dump: dump.clone(), truth }, vmlinux, said };
-            println!("{}", tables::line(&row));
-            rows.push(row);
-        }
-    }
+    let asked = cases.into_par_iter().flat_map_iter(|case| [(case.clone(), false), (case, true)]);
+    let rows = asked.map(|(case, vmlinux)| {
+        let said = ask(lab, &kdive, &case.dump, vmlinux).with_context(|| case.dump.name.clone())?;
+        let row = Row { case, vmlinux, said };
+        println!("{}", tables::line(&row));
+        Ok(row)
+    });
+    let rows = rows.collect::<Result<Vec<Row>>>()?;
     println!("\n{}", tables::summary(&rows));
     Ok(tables::verdicts(&rows))
 }

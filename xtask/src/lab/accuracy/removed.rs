@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use kdive_commands::{Cx, TextSink};
 use kdive_dump::{Hints, Input};
 use kdive_target::{Kernel, OpenOptions};
+use rayon::prelude::*;
 
 use super::super::place::{Lab, version_numbers};
 use super::removal::Removal;
@@ -34,7 +35,8 @@ const WEAKER: &[(&str, &[&str])] = &[
     ("refcount", &["warning"]),
     ("cgroup-out-of-memory", &["out-of-memory"]),
     ("filesystem-hang", &["io-hang", "hung-task"]),
-    ("io-hang", &["hung-task"]),
+    // The lab fails paths of a multipath device, and the kernel says so.
+    ("io-hang", &["hung-task", "device-failure"]),
 ];
 
 /// Larger guests, in MiB, are left out: nothing else is in them.
@@ -78,6 +80,10 @@ fn change(case: &Case, whole: &Said, less: &Said) -> Change {
         return Change::Nothing;
     }
     let weaker = || {
+        // That it panicked says less than anything.
+        if (less.class.as_str(), less.function.as_str()) == ("panic", "-") {
+            return true;
+        }
         let of = |class: &&str| {
             WEAKER.iter().find(|(built, _)| built == class).map_or(&[][..], |(_, weaker)| weaker)
         };
@@ -102,26 +108,20 @@ struct Row {
 
 /// Runs all, and returns the part of the document.
 pub(super) fn part(lab: &Lab, cases: Vec<Case>) -> Result<String> {
-    let mut rows = Vec::new();
-    for case in one_of_each(cases) {
-        let row = judge(lab, case)?;
-        let cells = row.less.iter().map(|(removal, said)| {
-            let change = change(&row.case, &row.whole, said).word();
-            format!("{} {change} ({} {} {})", removal.name(), said.class, said.function, said.score)
-        });
-        let whole = &row.whole;
-        println!(
-            "{}: {} {} {}\n    {}",
-            row.case.dump.name,
-            whole.class,
-            whole.function,
-            whole.score,
-            cells.collect::<Vec<_>>().join("\n    ")
-        );
-        rows.push(row);
-    }
+    let judged = one_of_each(cases).into_par_iter().map(|case| judge(lab, case).inspect(print));
+    let rows = judged.collect::<Result<Vec<Row>>>()?;
     println!("\n{}", summary(&rows));
     Ok(document(&rows))
+}
+
+fn print(row: &Row) {
+    let Row { case, whole, less } = row;
+    let lines = less.iter().map(|(removal, said)| {
+        let change = change(case, whole, said).word();
+        format!("\n    {} {change} ({} {} {})", removal.name(), said.class, said.function, said.score)
+    });
+    let lines: String = lines.collect();
+    println!("{}: {} {} {}{lines}", case.dump.name, whole.class, whole.function, whole.score);
 }
 
 /// Of each scenario and kernel the dump with the highest seed.

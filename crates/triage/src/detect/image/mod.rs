@@ -17,7 +17,7 @@ use kdive_evidence::{SplatKind, TraceFrame};
 use kdive_linux::tasks::TaskName;
 use kdive_target::Kernel;
 
-use crate::blame::{self, Guilty, Mode};
+use crate::blame::{self, Guilty, Mode, Role, role};
 use crate::case::{Case, TriggerKind};
 use crate::finding::Culprit;
 use crate::image::trace_frame;
@@ -67,9 +67,10 @@ fn guilty(kernel: &Kernel, task: VirtAddr, mode: Mode) -> Option<Guilty> {
     guilty_of(&stack(kernel, task), mode)
 }
 
-/// Adds a guilty function to a culprit.
+/// Adds a guilty function to a culprit; what only calls what it was given is none.
 fn blamed(guilty: Option<Guilty>, culprit: Culprit) -> Culprit {
-    match guilty {
+    let calls = |guilty: &Guilty| guilty.weak && role(&guilty.function) == Role::Dispatcher;
+    match guilty.filter(|guilty| !calls(guilty)) {
         Some(guilty) => Culprit { function: Some(guilty.function), module: guilty.module, ..culprit },
         None => culprit,
     }

@@ -10,6 +10,7 @@ use crate::case::Case;
 use crate::class::Class;
 use crate::detect::Detector;
 use crate::finding::{Culprit, Evidence, Finding};
+use crate::image::MODULES;
 
 /// Modules.
 pub(in crate::detect) const UNLOADED: Detector = Detector {
@@ -18,8 +19,6 @@ pub(in crate::detect) const UNLOADED: Detector = Detector {
     run: unloaded,
 };
 
-/// Where x86-64 has its modules (Documentation/arch/x86/x86_64/mm.rst): above the kernel's image, below the fixed maps.
-const MODULES: std::ops::Range<u64> = 0xffff_ffff_a000_0000..0xffff_ffff_ff00_0000;
 /// Longest name of a module.
 const NAME: usize = 56;
 
