@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use kdive_commands::{Cx, TextSink};
 use kdive_dump::{Hints, Input};
 use kdive_target::{Kernel, OpenOptions};
+use kdive_triage::known::KnownIssues;
 use rayon::prelude::*;
 
 use super::super::place::{Lab, version_numbers};
@@ -148,11 +148,9 @@ fn judge(lab: &Lab, case: Case) -> Result<Row> {
     Ok(Row { case, whole, less })
 }
 
-fn analyze(kernel: &Arc<Kernel>) -> Result<Said> {
-    let words = ["analyze", "--format", "json"].map(str::to_owned);
-    let mut text = Vec::new();
-    kdive_commands::run(&mut Cx::new(kernel.clone()), &words, &mut TextSink::new(&mut text))?;
-    Ok(Said::of(&serde_json::from_slice(&text)?))
+fn analyze(kernel: &Kernel) -> Result<Said> {
+    let report = kdive_triage::analyze(&kdive_triage::image::read(kernel), &KnownIssues::built_in());
+    Ok(Said::of(&serde_json::to_value(&report)?))
 }
 
 fn summary(rows: &[Row]) -> String {
