@@ -1,4 +1,4 @@
-//! Changes bytes of small dumps of every format, well formed before, and opens what comes of it.
+//! Changes bytes of small dumps of every format and in every wrapping, well formed before, and opens what comes of it.
 #![no_main]
 
 #[path = "../../crates/dump/tests/support/mod.rs"]
@@ -9,10 +9,11 @@ mod touch;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use support::every::{every_format, every_wrapped};
 
 /// The dumps, made once.
 static DUMPS: LazyLock<Vec<Vec<u8>>> =
-    LazyLock::new(|| support::every::every_format().into_iter().map(|(_, bytes)| bytes).collect());
+    LazyLock::new(|| every_format().into_iter().chain(every_wrapped()).map(|(_, bytes)| bytes).collect());
 
 // Which dump, where to cut it, and then changes: offset in three bytes, and the byte.
 fuzz_target!(|data: &[u8]| {

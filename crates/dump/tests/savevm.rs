@@ -14,7 +14,7 @@ use std::io::Write;
 use kdive_base::{PhysAddr, Why};
 use kdive_dump::{Notes, RunState};
 use kdive_evidence::Register;
-use support::savevm::{Record, Savevm};
+use support::savevm::{Record, Savevm, libvirt};
 use support::{PAGE, open_bytes, page, read_page, runs};
 
 const GIB: u64 = 1 << 30;
@@ -264,32 +264,19 @@ fn memory_that_went_elsewhere_is_named() {
     assert!(error.to_string().contains("multifd"), "{error}");
 }
 
-/// What libvirt puts before the stream.
-fn saved(stream: &[u8], magic: &[u8; 16], packing: u32) -> Vec<u8> {
-    let xml = b"<domain type='kvm'><name>guest</name></domain>\0\0\0\0";
-    let mut file = magic.to_vec();
-    for word in [2, xml.len() as u32, 0, packing] {
-        file.extend(word.to_le_bytes());
-    }
-    file.resize(92, 0);
-    file.extend(xml);
-    file.extend(stream);
-    file
-}
-
 #[test]
 fn what_libvirt_saved_is_the_stream_behind_its_header() {
     let stream = with_a_cpu().build();
-    let opened = open_bytes(&saved(&stream, b"LibvirtQemudSave", 0)).unwrap();
+    let opened = open_bytes(&libvirt(&stream, b"LibvirtQemudSave", 0)).unwrap();
     assert_eq!(opened.facts.wrappers, ["libvirt save"]);
     assert_eq!(opened.facts.format, "QEMU savevm");
     assert!(opened.facts.warnings.is_empty(), "{:?}", opened.facts.warnings);
     assert_eq!(read_page(&*opened.memory, 0).unwrap(), page(0));
     assert_eq!(opened.notes.cpus.len(), 1);
-    let unfinished = open_bytes(&saved(&stream, b"LibvirtQemudPart", 0)).unwrap();
+    let unfinished = open_bytes(&libvirt(&stream, b"LibvirtQemudPart", 0)).unwrap();
     assert!(unfinished.facts.warnings[0].contains("did not finish"), "{:?}", unfinished.facts.warnings);
-    let error = open_bytes(&saved(b"BZh91AY&SY", b"LibvirtQemudSave", 3)).map(drop).unwrap_err();
+    let error = open_bytes(&libvirt(b"BZh91AY&SY", b"LibvirtQemudSave", 3)).map(drop).unwrap_err();
     assert!(error.to_string().contains("compressed by bzip2"), "{error}");
-    let error = open_bytes(&saved(b"", b"LibvirtQemudSave", 0)).map(drop).unwrap_err();
+    let error = open_bytes(&libvirt(b"", b"LibvirtQemudSave", 0)).map(drop).unwrap_err();
     assert!(error.to_string().contains("inside its headers"), "{error}");
 }

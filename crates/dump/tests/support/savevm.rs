@@ -157,3 +157,16 @@ impl Savevm {
         file.extend(pages);
     }
 }
+
+/// What libvirt puts before the stream.
+pub fn libvirt(stream: &[u8], magic: &[u8; 16], packing: u32) -> Vec<u8> {
+    let xml = b"<domain type='kvm'><name>guest</name></domain>\0\0\0\0";
+    let mut file = magic.to_vec();
+    for word in [2, xml.len() as u32, 0, packing] {
+        file.extend(word.to_le_bytes());
+    }
+    file.resize(92, 0);
+    file.extend(xml);
+    file.extend(stream);
+    file
+}
