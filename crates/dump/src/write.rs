@@ -14,6 +14,7 @@ mod elf;
 mod frames;
 mod kdump;
 mod pack;
+mod pages;
 mod plan;
 mod sealed;
 mod sink;
@@ -22,7 +23,7 @@ use kdive_base::{Cancel, Cancelled};
 
 pub use crate::seal::Sign;
 pub use elf::write_elf;
-pub use frames::FrameSet;
+pub use frames::{FrameSet, Frames};
 pub use kdump::{KdumpOptions, write_kdump};
 pub use pack::Compression;
 pub use plan::{Keep, Plan};

@@ -9,14 +9,14 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::sync::Arc;
 
 use kdive_base::{Cancel, Missing, Pfn, PhysAddr, Why};
 use kdive_dump::write::{
-    Compression, Control, FlattenedSink, KdumpOptions, LimitedSink, PlainSink, Plan, Sink, WriteError,
-    Written, write_elf, write_kdump,
+    Compression, Control, FlattenedSink, Frames, KdumpOptions, LimitedSink, PlainSink, Plan, Sink,
+    WriteError, Written, write_elf, write_kdump,
 };
 use kdive_dump::{Hints, Notes, PhysicalMemory, RawNote, Run, RunState, UtsName, open};
 use proptest::prelude::*;
@@ -112,8 +112,96 @@ fn cut_short(memory: &Pages, options: &KdumpOptions, flattened: bool, limit: u64
     (bytes, failed)
 }
 
+/// Pages of which some cannot be read, though the index says that they are there.
+struct Damaged {
+    inner: Pages,
+    bad: BTreeSet<u64>,
+}
+
+impl PhysicalMemory for Damaged {
+    fn read(&self, at: PhysAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
+        let first = at.pfn().0;
+        let good = self.bad.range(first..).next().map_or(into.len(), |bad| {
+            usize::try_from(bad - first).unwrap().saturating_mul(PAGE).min(into.len())
+        });
+        let (count, missing) = self.inner.read(at, &mut into[..good]);
+        let stop = || Some(Missing::new(at.add(good as u64), Why::Corrupt("damaged")));
+        (count, missing.or_else(|| (good < into.len()).then(stop).flatten()))
+    }
+
+    fn next_run(&self, from: PhysAddr) -> Option<Run> {
+        self.inner.next_run(from)
+    }
+}
+
+fn any_tiers() -> impl Strategy<Value = Vec<Frames>> {
+    let tier = proptest::collection::vec((0_u64..300, 1_u64..40), 0..4).prop_map(|runs| {
+        let mut frames = Frames::default();
+        runs.into_iter().for_each(|(start, length)| frames.insert(start..start + length));
+        frames
+    });
+    proptest::collection::vec(tier, 0..3)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn pages_of_tiers_come_first_and_no_page_is_another(
+        pages in any_pages(),
+        tiers in any_tiers(),
+        bad in proptest::collection::btree_set(0_u64..300, 0..3),
+        part in proptest::option::of(0_u64..300),
+        flattened: bool,
+        is_cut: bool,
+        limit in 20_000_u64..140_000,
+    ) {
+        let memory = Damaged { inner: Pages { pages, end: 300 }, bad };
+        let cancel = Cancel::default();
+        // Few pages at a time.
+        let control = Control { memory: 1 << 19, ..Control::new(&cancel) };
+        let plan = Plan::new(&memory, &|_| true, &control).unwrap().first(tiers.clone());
+        let within = part.map(|start| start..300);
+        let options = KdumpOptions { part: within.clone(), ..KdumpOptions::default() };
+        let (mut bytes, mut is_finished) = (Vec::new(), true);
+        if flattened {
+            let mut sink = FlattenedSink::new(&mut bytes).unwrap();
+            write_kdump(&plan, &vmcoreinfo(), &options, &mut sink, &control).unwrap();
+        } else {
+            let mut sink = PlainSink::new(Cursor::new(&mut bytes));
+            // A file that was cut, or one that was not finished.
+            let room = if is_cut { u64::MAX } else { limit };
+            let mut sink = LimitedSink::new(&mut sink, room);
+            is_finished = write_kdump(&plan, &vmcoreinfo(), &options, &mut sink, &control).is_ok();
+        }
+        let whole = bytes.len() as u64;
+        if is_cut {
+            bytes.truncate(limit as usize);
+        }
+        let is_whole = is_finished && (!is_cut || whole <= limit);
+        let opened = open_bytes(&bytes).unwrap();
+        let is_first = |pfn: u64| tiers.iter().any(|tier| tier.runs().any(|run| run.contains(&pfn)));
+        let (mut later, mut lacking) = (0, 0);
+        for pfn in within.unwrap_or(0..300) {
+            let expected = memory.inner.pages.get(&pfn).filter(|_| !memory.bad.contains(&pfn));
+            match (read_page(&*opened.memory, pfn), expected) {
+                (Ok(page), expected) => {
+                    prop_assert_eq!(Some(&page), expected, "page {}", pfn);
+                    // The one page of zeros may have come with the first.
+                    later += u64::from(!is_first(pfn) && page.iter().any(|&byte| byte != 0));
+                }
+                (Err(why), Some(_)) => {
+                    prop_assert!(!is_whole, "page {} of a whole file: {}", pfn, why);
+                    lacking += u64::from(is_first(pfn));
+                }
+                (Err(_), None) => {}
+            }
+        }
+        // Where a page before them was lost, their descriptors come once more in their turn.
+        if memory.bad.iter().all(|pfn| !memory.inner.pages.contains_key(pfn)) {
+            prop_assert!(later == 0 || lacking == 0, "{} of the first are lacking, {} others are not", lacking, later);
+        }
+    }
 
     #[test]
     fn pages_written_read_back(

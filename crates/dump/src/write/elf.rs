@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::pack::{Entry, Packed, each_packed};
+use super::plan::Turn;
 use super::{Compression, Control, PAGE, Plan, Sink, WriteError, Written};
 use crate::elf::EF_INCOMPLETE;
 use crate::notes::Notes;
@@ -48,7 +49,8 @@ pub fn write_elf(
     }
     let mut written = Written { bytes: layout.pages, ..Written::default() };
     let everything = 0..plan.frames();
-    each_packed(plan, &everything, Compression::None, control, |packed| {
+    let mut done = 0;
+    each_packed(plan, (&everything, Turn::All), &mut done, Compression::None, control, |packed| {
         let pages = plain(&packed, &mut written);
         out.write_at(written.bytes, &pages)?;
         written.bytes = written.bytes.saturating_add(pages.len() as u64);

@@ -1,5 +1,6 @@
 //! A set of page frames within one GiB.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use kdive_base::Pfn;
@@ -48,6 +49,22 @@ impl FrameSet {
     /// Keeps those frames only that are in `other`, a set about the same GiB.
     pub fn intersect(&mut self, other: &Self) {
         self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
+    }
+
+    /// Adds the frames of `other`, a set about the same GiB.
+    pub fn unite(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
+    }
+
+    /// Takes the frames of `other` out, a set about the same GiB.
+    pub fn subtract(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= !other);
+    }
+
+    /// The number of the GiB.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.first.checked_div(Self::FRAMES).unwrap_or(0)
     }
 
     fn change(&mut self, frames: Range<u64>, change: impl Fn(&mut u64, u64)) {
@@ -122,6 +139,59 @@ impl FrameSet {
     }
 }
 
+/// Some frames of any GiBs: 32 KiB for each GiB that has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frames(BTreeMap<u64, FrameSet>);
+
+/// A page table can name any frame: what lies beyond 16 TiB is no memory, and takes none.
+const MOST_GIBS: u64 = 1 << 14;
+
+impl Frames {
+    /// Adds frames; those beyond 16 TiB are ignored.
+    pub fn insert(&mut self, frames: Range<u64>) {
+        let end = frames.end.min(MOST_GIBS.saturating_mul(FrameSet::FRAMES));
+        if frames.start >= end {
+            return;
+        }
+        let number = |pfn: u64| pfn.checked_div(FrameSet::FRAMES).unwrap_or(0);
+        for number in number(frames.start)..=number(end.saturating_sub(1)) {
+            self.0.entry(number).or_insert_with(|| FrameSet::empty(number)).insert(frames.clone());
+        }
+    }
+
+    /// Takes out those of `other`.
+    pub fn subtract(&mut self, other: &Self) {
+        for (number, frames) in &mut self.0 {
+            if let Some(other) = other.0.get(number) {
+                frames.subtract(other);
+            }
+        }
+    }
+
+    /// Those of a GiB, if there are any.
+    #[must_use]
+    pub fn of_gib(&self, number: u64) -> Option<&FrameSet> {
+        self.0.get(&number)
+    }
+
+    /// How many frames are in it.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.values().fold(0, |sum, frames| sum.saturating_add(frames.count()))
+    }
+
+    /// Whether no frame is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(FrameSet::is_empty)
+    }
+
+    /// Its frames as ranges, in order. Ranges end at each GiB.
+    pub fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.0.values().flat_map(FrameSet::runs)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -152,6 +222,24 @@ mod tests {
             let runs: Vec<_> = set.runs().collect();
             prop_assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start), "runs that touch");
         }
+    }
+
+    #[test]
+    fn frames_of_any_gib_are_held_and_those_of_no_machine_are_not() {
+        let end = FrameSet::FRAMES;
+        let mut frames = Frames::default();
+        frames.insert(end - 2..end + 3);
+        frames.insert(u64::MAX - 5..u64::MAX);
+        frames.insert(7..7);
+        assert_eq!(frames.runs().collect::<Vec<_>>(), [end - 2..end, end..end + 3]);
+        let mut other = Frames::default();
+        other.insert(end..end + 1);
+        frames.subtract(&other);
+        assert_eq!((frames.count(), frames.is_empty()), (4, false));
+        assert!(frames.of_gib(1).is_some() && frames.of_gib(2).is_none());
+        let mut first = FrameSet::empty(0);
+        first.unite(frames.of_gib(0).unwrap());
+        assert_eq!((first.count(), first.number()), (2, 0));
     }
 
     #[test]

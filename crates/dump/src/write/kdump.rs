@@ -3,11 +3,14 @@
 //! Headers and bitmaps come first, with the header's flag for an incomplete dump, and room for all descriptors; then pages
 //! and their descriptors together; the header without the flag comes last. A page whose descriptor was not written has
 //! offset 0, which readers know for a page that is lost. A stream, where nothing is written twice, has the final header from
-//! the start.
+//! the start. Descriptors have the order of the frames, and pages any order: those of a plan's tiers lie before the others,
+//! so that a file that was cut has them.
 
 use std::ops::Range;
 
-use super::pack::{Entry, Packed, each_packed};
+use super::pack::each_packed;
+use super::pages::PageWriter;
+use super::plan::Turn;
 use super::{Compression, Control, FrameSet, PAGE, Plan, Sink, WriteError, Written};
 use crate::facts::UtsName;
 use crate::kdump::header::{INCOMPLETE, SIGNATURE};
@@ -15,7 +18,7 @@ use crate::notes::Notes;
 
 const BLOCK: u64 = PAGE as u64;
 const SUB_HEADER_BYTES: u64 = 104;
-const DESCRIPTOR_BYTES: u64 = 24;
+pub(super) const DESCRIPTOR_BYTES: u64 = 24;
 
 /// What to write.
 #[derive(Clone, Debug)]
@@ -76,21 +79,20 @@ pub fn write_kdump(
     write_bitmaps(plan, &layout, out, control)?;
     let descriptors = plan.count(&part).saturating_mul(DESCRIPTOR_BYTES);
     out.reserve(layout.descriptors, descriptors)?;
-    let mut writer = PageWriter {
-        plan,
-        layout: &layout,
-        flag: options.compression.flag(),
-        next_descriptor: layout.descriptors,
-        next_page: layout.descriptors.saturating_add(descriptors),
-        zero_page: None,
-        written: Written::default(),
-        lost: None,
-        bits_are_stale: false,
-        out,
-    };
-    each_packed(plan, &part, options.compression, control, |packed| writer.write(&packed))?;
-    let PageWriter { next_page, mut written, out, .. } = writer;
-    written.bytes = next_page;
+    let pages_at = layout.descriptors.saturating_add(descriptors);
+    let mut writer = PageWriter::new(plan, &layout, options.compression.flag(), pages_at, &mut *out);
+    let (compression, mut done) = (options.compression, 0);
+    for tier in 0..plan.tiers() {
+        let mut places = plan.places(part.clone());
+        let turn = (&part, Turn::Tier(tier));
+        each_packed(plan, turn, &mut done, compression, control, |packed| {
+            writer.write_early(&packed, &mut places)
+        })?;
+    }
+    writer.begin_rest();
+    let turn = (&part, Turn::Rest);
+    each_packed(plan, turn, &mut done, compression, control, |packed| writer.write(&packed))?;
+    let written = writer.finish()?;
     if replaces {
         out.write_at(0, &padded(header(options.incomplete)))?;
     }
@@ -99,13 +101,13 @@ pub fn write_kdump(
 }
 
 /// Offsets in the file.
-struct Layout {
+pub(super) struct Layout {
     note_bytes: u64,
     erase_bytes: u64,
     sub_blocks: u64,
     bitmap_bytes: u64,
     bitmaps: u64,
-    descriptors: u64,
+    pub(super) descriptors: u64,
 }
 
 impl Layout {
@@ -125,7 +127,7 @@ impl Layout {
         (self.bitmaps.saturating_add(at), usize::try_from(bytes).unwrap_or(0))
     }
 
-    fn write_bits(
+    pub(super) fn write_bits(
         &self,
         map: Map,
         number: u64,
@@ -144,7 +146,7 @@ impl Layout {
 
 /// One of the two bitmaps.
 #[derive(Clone, Copy)]
-enum Map {
+pub(super) enum Map {
     Ram,
     Dumped,
 }
@@ -161,102 +163,6 @@ fn write_bitmaps(
         layout.write_bits(Map::Dumped, number, &plan.chosen(number), out)?;
     }
     Ok(())
-}
-
-/// Writes compressed pages and their descriptors.
-struct PageWriter<'a> {
-    plan: &'a Plan<'a>,
-    layout: &'a Layout,
-    flag: u32,
-    out: &'a mut dyn Sink,
-    next_descriptor: u64,
-    next_page: u64,
-    zero_page: Option<u64>,
-    written: Written,
-    /// Pages of one GiB, its number before them, that could not be read.
-    lost: Option<(u64, FrameSet)>,
-    /// Some of their bits are still set in the file.
-    bits_are_stale: bool,
-}
-
-impl PageWriter<'_> {
-    fn write(&mut self, packed: &Packed) -> Result<(), WriteError> {
-        let start = self.next_page;
-        let mut descriptors = Vec::with_capacity(packed.entries.len().saturating_mul(24));
-        let mut at = start;
-        self.next_page = start.saturating_add(packed.bytes.len() as u64);
-        for &(pfn, entry) in &packed.entries {
-            let (offset, size, flags) = match entry {
-                Entry::Stored { bytes, compressed } => {
-                    let offset = at;
-                    at = at.saturating_add(bytes.into());
-                    (offset, bytes, if compressed { self.flag } else { 0 })
-                }
-                Entry::Zero => {
-                    self.written.zero = self.written.zero.saturating_add(1);
-                    (self.zero_page()?, PAGE as u32, 0)
-                }
-                Entry::Unreadable if self.out.replaces() => {
-                    self.lose(pfn)?;
-                    continue;
-                }
-                // Its bit is written and stays: the page is lost.
-                Entry::Unreadable => {
-                    self.written.unreadable = self.written.unreadable.saturating_add(1);
-                    (0, 0, 0)
-                }
-            };
-            descriptors.extend_from_slice(&offset.to_le_bytes());
-            descriptors.extend_from_slice(&size.to_le_bytes());
-            descriptors.extend_from_slice(&flags.to_le_bytes());
-            descriptors.extend_from_slice(&[0; 8]);
-            self.written.pages = self.written.pages.saturating_add(u64::from(entry != Entry::Unreadable));
-        }
-        // Before their descriptors, those after them have the wrong ones.
-        self.clear_lost()?;
-        self.out.write_at(start, &packed.bytes)?;
-        self.out.write_at(self.next_descriptor, &descriptors)?;
-        self.next_descriptor = self.next_descriptor.saturating_add(descriptors.len() as u64);
-        Ok(())
-    }
-
-    /// Where the one page of zeros is.
-    fn zero_page(&mut self) -> Result<u64, WriteError> {
-        if let Some(offset) = self.zero_page {
-            return Ok(offset);
-        }
-        let offset = self.next_page;
-        self.out.write_at(offset, &[0; PAGE])?;
-        self.next_page = offset.saturating_add(PAGE as u64);
-        self.zero_page = Some(offset);
-        Ok(offset)
-    }
-
-    fn lose(&mut self, pfn: u64) -> Result<(), WriteError> {
-        self.written.unreadable = self.written.unreadable.saturating_add(1);
-        let number = pfn.checked_div(FrameSet::FRAMES).unwrap_or(0);
-        if self.lost.as_ref().is_none_or(|(of, _)| *of != number) {
-            self.clear_lost()?;
-            self.lost = Some((number, FrameSet::empty(number)));
-        }
-        if let Some((_, frames)) = &mut self.lost {
-            frames.insert(pfn..pfn.saturating_add(1));
-        }
-        self.bits_are_stale = true;
-        Ok(())
-    }
-
-    /// Writes the bits of a GiB again without its lost pages.
-    fn clear_lost(&mut self) -> Result<(), WriteError> {
-        if let Some((number, lost)) = &self.lost
-            && std::mem::take(&mut self.bits_are_stale)
-        {
-            let mut frames = (*self.plan.chosen(*number)).clone();
-            lost.runs().for_each(|run| frames.remove(run));
-            self.layout.write_bits(Map::Dumped, *number, &frames, self.out)?;
-        }
-        Ok(())
-    }
 }
 
 fn main_header(options: &KdumpOptions, layout: &Layout, frames: u64, incomplete: bool) -> Vec<u8> {

@@ -7,6 +7,7 @@ use flate2::{Compress, FlushCompress, Status};
 use kdive_base::PhysAddr;
 use rayon::prelude::*;
 
+use super::plan::Turn;
 use super::{Control, PAGE, Plan, WriteError};
 use crate::kdump::header::{SNAPPY, ZLIB, ZSTD};
 use crate::memory::PhysicalMemory;
@@ -60,11 +61,12 @@ pub(super) struct Packed {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Reads and compresses the pages of `within` and hands them to `write` in order. While some are written, the next are
-/// compressed.
+/// Reads and compresses the pages of `within` that have their turn and hands them to `write` in order. While some are
+/// written, the next are compressed. `done` counts pages, for progress.
 pub(super) fn each_packed(
     plan: &Plan<'_>,
-    within: &Range<u64>,
+    (within, turn): (&Range<u64>, Turn),
+    done: &mut u64,
     compression: Compression,
     control: &Control<'_>,
     mut write: impl FnMut(Packed) -> Result<(), WriteError> + Send,
@@ -72,8 +74,7 @@ pub(super) fn each_packed(
     // One batch is compressed while one is written.
     let together = (control.buffers() / GROUP_BYTES / 2).max(1);
     let total = plan.count(within);
-    let mut done = 0_u64;
-    let mut groups = Groups::new(plan, within.clone());
+    let mut groups = Groups { plan, within: within.clone(), turn, gib: 0, runs: Vec::new() };
     let mut ready: Vec<Packed> = Vec::new();
     loop {
         control.cancel.check()?;
@@ -89,8 +90,8 @@ pub(super) fn each_packed(
         );
         written?;
         ready = packed;
-        done = done.saturating_add(pages);
-        (control.progress)(done, total);
+        *done = done.saturating_add(pages);
+        (control.progress)(*done, total);
     }
 }
 
@@ -102,15 +103,10 @@ fn length(run: &Range<u64>) -> u64 {
 struct Groups<'a> {
     plan: &'a Plan<'a>,
     within: Range<u64>,
+    turn: Turn,
     gib: u64,
     /// Runs of the current GiB, the next one last.
     runs: Vec<Range<u64>>,
-}
-
-impl<'a> Groups<'a> {
-    fn new(plan: &'a Plan<'a>, within: Range<u64>) -> Self {
-        Self { plan, within, gib: 0, runs: Vec::new() }
-    }
 }
 
 impl Iterator for Groups<'_> {
@@ -124,7 +120,7 @@ impl Iterator for Groups<'_> {
                 if self.gib >= self.plan.gib_count() {
                     break;
                 }
-                self.runs = self.plan.runs(self.gib, &self.within);
+                self.runs = self.plan.runs(self.gib, &self.within, self.turn);
                 self.runs.reverse();
                 self.gib = self.gib.saturating_add(1);
                 continue;

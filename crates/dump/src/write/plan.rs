@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kdive_base::{Pfn, PhysAddr, Why};
 use rayon::prelude::*;
 
-use super::{Control, FrameSet, PAGE, WriteError};
+use super::{Control, FrameSet, Frames, PAGE, WriteError};
 use crate::memory::{PhysicalMemory, RunState};
 
 /// 16 TiB: what damaged headers claim beyond is not believed.
@@ -34,6 +34,22 @@ pub struct Plan<'a> {
     gibs: Vec<Chosen>,
     /// One more than the last frame of RAM.
     frames: u64,
+    /// Pages that are written before all others, each tier before the next.
+    tiers: Vec<Frames>,
+}
+
+/// Pages that are written first, at most: the writer has to remember where each of them went.
+const MOST_FIRST: u64 = 1 << 17;
+
+/// Which of a plan's pages have their turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// All of them, in order.
+    All,
+    /// Those of a tier.
+    Tier(usize),
+    /// Those of no tier.
+    Rest,
 }
 
 /// What a plan remembers of a GiB.
@@ -53,7 +69,7 @@ impl<'a> Plan<'a> {
         keep: &'a dyn Keep,
         control: &Control<'_>,
     ) -> Result<Self, WriteError> {
-        let mut plan = Self { memory, keep, gibs: Vec::new(), frames: 0 };
+        let mut plan = Self { memory, keep, gibs: Vec::new(), frames: 0, tiers: Vec::new() };
         plan.frames = plan.end_of_ram(control)?;
         let mut room = control.plan() / FrameSet::BYTES;
         let count = plan.frames.div_ceil(FrameSet::FRAMES);
@@ -71,6 +87,22 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(plan)
+    }
+
+    /// Has some pages written before all others where the format allows it, so that a file that was cut is of use: those
+    /// of the first tier, then those of the next. A tier that is too large is not taken.
+    #[must_use]
+    pub fn first(mut self, tiers: Vec<Frames>) -> Self {
+        let mut room = MOST_FIRST;
+        for mut tier in tiers {
+            self.tiers.iter().for_each(|earlier| tier.subtract(earlier));
+            let count = tier.count();
+            if let Some(left) = room.checked_sub(count).filter(|_| count > 0) {
+                room = left;
+                self.tiers.push(tier);
+            }
+        }
+        self
     }
 
     /// Pages that are written.
@@ -122,14 +154,36 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The pages of a GiB within some frames, as ranges.
-    pub(super) fn runs(&self, number: u64, within: &Range<u64>) -> Vec<Range<u64>> {
+    /// The pages of a GiB within some frames that have their turn, as ranges.
+    pub(super) fn runs(&self, number: u64, within: &Range<u64>, turn: Turn) -> Vec<Range<u64>> {
         let first = number.saturating_mul(FrameSet::FRAMES);
         if within.end <= first || within.start >= first.saturating_add(FrameSet::FRAMES) {
             return Vec::new();
         }
+        let mut tiers = self.tiers.iter().filter_map(|tier| tier.of_gib(number)).peekable();
+        let frames = match turn {
+            Turn::Tier(tier) => {
+                let Some(tier) = self.tiers.get(tier).and_then(|tier| tier.of_gib(number)) else {
+                    return Vec::new();
+                };
+                let mut frames = (*self.chosen(number)).clone();
+                frames.intersect(tier);
+                Arc::new(frames)
+            }
+            Turn::Rest if tiers.peek().is_some() => {
+                let mut frames = (*self.chosen(number)).clone();
+                tiers.for_each(|tier| frames.subtract(tier));
+                Arc::new(frames)
+            }
+            Turn::Rest | Turn::All => self.chosen(number),
+        };
         let cut = |run: Range<u64>| run.start.max(within.start)..run.end.min(within.end);
-        self.chosen(number).runs().map(cut).filter(|run| !run.is_empty()).collect()
+        frames.runs().map(cut).filter(|run| !run.is_empty()).collect()
+    }
+
+    /// How many tiers of pages come first.
+    pub(super) fn tiers(&self) -> usize {
+        self.tiers.len()
     }
 
     /// How many pages some frames have.
@@ -137,8 +191,21 @@ impl<'a> Plan<'a> {
         if (within.start, within.end) == (0, self.frames) {
             return self.pages();
         }
-        let runs = (0..self.gib_count()).flat_map(|number| self.runs(number, within));
+        let runs = (0..self.gib_count()).flat_map(|number| self.runs(number, within, Turn::All));
         runs.fold(0, |sum, run| sum.saturating_add(run.end.saturating_sub(run.start)))
+    }
+
+    /// Tells of ascending frames how many pages within some frames come before each.
+    pub(super) fn places(&self, within: Range<u64>) -> Places<'_> {
+        Places { plan: self, within, gib: 0, runs: Vec::new(), passed: 0 }
+    }
+
+    /// The pages of a whole GiB, if all of it is within some frames.
+    fn pages_of(&self, number: u64, within: &Range<u64>) -> Option<u64> {
+        let first = number.saturating_mul(FrameSet::FRAMES);
+        let end = first.saturating_add(FrameSet::FRAMES).min(self.frames);
+        let gib = usize::try_from(number).ok().and_then(|number| self.gibs.get(number))?;
+        (within.start <= first && end <= within.end).then_some(gib.pages)
     }
 
     fn choose(&self, number: u64) -> FrameSet {
@@ -196,5 +263,49 @@ impl<'a> Plan<'a> {
         }
         let too_big = WriteError::TooBig("physical memory goes beyond 16 TiB");
         if frames > MAX_FRAMES { Err(too_big) } else { Ok(frames) }
+    }
+}
+
+/// See [`Plan::places`].
+pub(super) struct Places<'a> {
+    plan: &'a Plan<'a>,
+    within: Range<u64>,
+    /// The next GiB.
+    gib: u64,
+    /// Runs of the one before that were not passed, the next one last.
+    runs: Vec<Range<u64>>,
+    /// Pages that were passed.
+    passed: u64,
+}
+
+impl Places<'_> {
+    /// How many pages come before a frame, which is one of them and lies behind the one asked for before.
+    pub(super) fn of(&mut self, pfn: u64) -> Option<u64> {
+        loop {
+            match self.runs.last() {
+                Some(run) if pfn < run.end => {
+                    return pfn.checked_sub(run.start).map(|skipped| self.passed.saturating_add(skipped));
+                }
+                Some(run) => {
+                    self.passed = self.passed.saturating_add(run.end.saturating_sub(run.start));
+                    self.runs.pop();
+                }
+                None if self.gib >= self.plan.gib_count() => return None,
+                None => self.next_gib(pfn),
+            }
+        }
+    }
+
+    fn next_gib(&mut self, pfn: u64) {
+        let number = self.gib;
+        self.gib = number.saturating_add(1);
+        let is_before = self.gib.saturating_mul(FrameSet::FRAMES) <= pfn;
+        match self.plan.pages_of(number, &self.within).filter(|_| is_before) {
+            Some(pages) => self.passed = self.passed.saturating_add(pages),
+            None => {
+                self.runs = self.plan.runs(number, &self.within, Turn::All);
+                self.runs.reverse();
+            }
+        }
     }
 }
