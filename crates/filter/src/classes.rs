@@ -34,6 +34,16 @@ impl Classes {
     /// Names the frames of `frames` that a dump can do without, each class with the range that it holds for. Ranges ascend
     /// and can reach beyond the last frame asked for. `frames` begins and ends at a whole GiB.
     pub fn each(&self, frames: &Range<Pfn>, mut see: impl FnMut(Range<u64>, Excludable)) {
+        self.each_page(frames, |run, class, _| {
+            if let Some(class) = class {
+                see(run, class);
+            }
+        });
+    }
+
+    /// As [`Classes::each`], of every page: the frames that share its fate, why a dump can do without them if it can, and
+    /// the page's structure with what follows it.
+    pub fn each_page(&self, frames: &Range<Pfn>, mut see: impl FnMut(Range<u64>, Option<Excludable>, &[u8])) {
         let mut unknown = 0;
         let mut judged = Pfn(0);
         for part in self.array.ranges() {
@@ -58,18 +68,17 @@ impl Classes {
         first: Pfn,
         bytes: &[u8],
         judged: &mut Pfn,
-        see: &mut impl FnMut(Range<u64>, Excludable),
+        see: &mut impl FnMut(Range<u64>, Option<Excludable>, &[u8]),
     ) {
         let size = self.rules.page_bytes();
         let end = first.0.saturating_add((bytes.len() / size) as u64);
         let mut pfn = first.0.max(judged.0);
         while pfn < end {
             let at = (pfn - first.0) as usize * size;
-            let Judgement { class, frames } = self.rules.judge(bytes.get(at..).unwrap_or_default());
+            let page = bytes.get(at..).unwrap_or_default();
+            let Judgement { class, frames } = self.rules.judge(page);
             let next = pfn.saturating_add(frames);
-            if let Some(class) = class {
-                see(pfn..next, class);
-            }
+            see(pfn..next, class, page);
             pfn = next;
         }
         *judged = Pfn(pfn);

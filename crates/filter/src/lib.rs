@@ -8,23 +8,28 @@
 //! - One GiB of frames is decided at a time and by itself, so that memory is bounded and all processors have work.
 //! - No files and no terminal: the host opens them and gives a [`Sink`](kdive_dump::write::Sink).
 //!
-//! [`Classes`] tells what each frame is used for, a [`Selection`] leaves frames out by [`DumpLevel`], [`Output`] writes the
-//! rest in a format; [`Found`] finds what is to be overwritten; [`Usage`] counts instead, [`verify`] reads everything back, [`rearrange`] makes a file of a stream.
+//! [`Classes`] tells what each frame is used for, a [`Selection`] leaves frames out by [`DumpLevel`] and [`Rules`],
+//! [`Output`] writes the rest in a format; [`Found`] finds what is to be overwritten; [`Usage`] counts instead, [`verify`]
+//! reads everything back, [`rearrange`] makes a file of a stream.
 
 mod classes;
+mod first;
 mod level;
 mod output;
 mod rearrange;
 mod redact;
+mod rules;
 mod selection;
 mod usage;
 mod verify;
 
 pub use classes::Classes;
+pub use first::image;
 pub use level::{DumpLevel, Levels, NotALevel};
 pub use output::{Format, Header, Output};
 pub use rearrange::{RearrangeError, rearrange};
 pub use redact::{Found, NotRedactable, Redact};
-pub use selection::Selection;
+pub use rules::{NotARule, Owner, Rule, RuleFound, Rules, Verdict};
+pub use selection::{Ruled, Selection};
 pub use usage::{Usage, UsageRow};
 pub use verify::{Damage, Verified, verify, verify_files};

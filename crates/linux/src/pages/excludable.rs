@@ -50,13 +50,13 @@ impl Judgement {
 
 /// Where a number lies among the bytes of page structures.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    at: usize,
-    width: usize,
+pub(super) struct Place {
+    pub(super) at: usize,
+    pub(super) width: usize,
 }
 
 impl Place {
-    fn of(self, bytes: &[u8]) -> Option<u64> {
+    pub(super) fn of(self, bytes: &[u8]) -> Option<u64> {
         Endian::Little.unsigned(bytes, self.at, self.width)
     }
 }
@@ -209,7 +209,7 @@ fn frames(order: Option<u64>) -> u64 {
 }
 
 /// A member by the types, or by VMCOREINFO, which names the outermost member only.
-fn place(kernel: &Kernel, record: &str, members: &[&str], width: usize) -> Field<Place> {
+pub(super) fn place(kernel: &Kernel, record: &str, members: &[&str], width: usize) -> Field<Place> {
     let told = |member: &&str| {
         let outer = member.split('.').next().unwrap_or(member);
         kernel.vmcoreinfo().offset(&format!("{record}.{outer}"))

@@ -5,6 +5,7 @@ mod census;
 mod excludable;
 mod flags;
 mod map;
+mod owner;
 mod page;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use census::{Census, Counts, Kinds, PageKind, Pageblock};
 pub use excludable::{Excludable, ExclusionRules, Judgement};
 pub use flags::PageFlags;
 pub use map::{DirectMap, MemoryMap};
+pub use owner::{Charges, PageOwners};
 pub use page::Page;
 use page::TypeMark;
 
