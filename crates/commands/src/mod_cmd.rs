@@ -74,7 +74,7 @@ impl Render for Row {
 
 fn modules(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let kernel = cx.kernel.clone();
-    let chosen = choose(&kernel, &args.operands)?;
+    let chosen = choose(&kernel, "mod", &args.operands)?;
     if let Err(lacks) = kernel.symbols() {
         cx.lacks(&lacks, "symbols", String::new);
     }
@@ -99,11 +99,15 @@ fn modules(cx: &mut Cx, args: &Args, out: &mut dyn Sink) -> Result<(), CommandEr
 }
 
 /// The modules named, or all by address: the order in which they lie in memory, as crash lists them.
-fn choose<'k>(kernel: &'k Kernel, names: &[String]) -> Result<Vec<&'k Module>, CommandError> {
+pub(crate) fn choose<'k>(
+    kernel: &'k Kernel,
+    command: &str,
+    names: &[String],
+) -> Result<Vec<&'k Module>, CommandError> {
     let modules = kernel.modules();
     let find = |name: &String| {
         modules.named(name).ok_or_else(|| CommandError::NotFound {
-            what: format!("mod: there is no module {name} in this dump"),
+            what: format!("{command}: there is no module {name} in this dump"),
             hint: Some("`mod` lists the modules".into()),
         })
     };

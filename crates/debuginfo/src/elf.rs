@@ -1,6 +1,7 @@
 //! ELF files: vmlinux, modules, and their separate debug files.
 
 mod compress;
+mod relocations;
 mod symbols;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,8 @@ use object::read::elf::{FileHeader, SectionHeader};
 
 use crate::blob::Blob;
 use crate::names::safe_name;
+
+pub use relocations::{FileSymbol, Relocation, SymbolPlace};
 
 /// Why bytes are not usable as an ELF file.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -63,9 +66,17 @@ pub struct Section {
     pub has_bytes: bool,
     /// Where its bytes are in the file.
     file: Range<usize>,
+    /// Of a table of relocations: the number of the section that it changes, and whether each entry has an addend.
+    relocates: Option<(usize, bool)>,
 }
 
 impl Section {
+    /// Whether it holds code.
+    #[must_use]
+    pub const fn is_code(&self) -> bool {
+        self.is_loaded() && self.flags & elf::SHF_EXECINSTR.0 != 0
+    }
+
     /// Whether it is loaded into memory.
     #[must_use]
     pub const fn is_loaded(&self) -> bool {
@@ -118,6 +129,11 @@ impl ElfFile {
                 flags: section.sh_flags(endian).0,
                 has_bytes: file.as_ref().is_some_and(|file| file.end <= bytes.len()),
                 file: file.unwrap_or(0..0),
+                relocates: match section.sh_type(endian) {
+                    elf::SHT_RELA => Some((section.sh_info(endian) as usize, true)),
+                    elf::SHT_REL => Some((section.sh_info(endian) as usize, false)),
+                    _ => None,
+                },
             }
         });
         Ok(Self {
@@ -216,6 +232,12 @@ impl ElfFile {
     pub fn has_dwarf(&self) -> bool {
         let is = |name: &str| self.find_section(name).is_some_and(|section| section.has_bytes);
         is(".debug_info") || is(".zdebug_info")
+    }
+
+    /// Whether code is inside: a debug file has only the heads of its sections.
+    #[must_use]
+    pub fn has_code(&self) -> bool {
+        self.sections.iter().any(|section| section.is_code() && section.has_bytes && section.size > 0)
     }
 
     /// The build-id, which a kernel or module shares with its debug file.

@@ -36,6 +36,7 @@ struct Given {
     bytes: Blob,
     module: Option<String>,
     build_id: Option<Vec<u8>>,
+    has_code: bool,
 }
 
 /// Where distributions put debuginfo.
@@ -78,7 +79,30 @@ impl DebugDirectories {
         let by_hand = || given().find(|file| file.fits(build_id)).map(Given::artifact);
         by_hand()
             .or_else(|| self.by_build_id(build_id?))
-            .or_else(|| self.trees(release).iter().find_map(|tree| module_in(tree, name, build_id)))
+            .or_else(|| self.in_trees(release, name, build_id, |_| true))
+    }
+
+    /// Files under `.build-id/` have no code as a rule, so those by name go first.
+    fn module_code(&self, release: Option<&str>, name: &str, build_id: Option<&[u8]>) -> Option<Artifact> {
+        let is_it =
+            |file: &&Given| file.has_code && file.module.as_deref() == Some(name) && file.fits(build_id);
+        let by_hand = self.given.iter().find(is_it).map(Given::artifact);
+        let has_code = |file: &Artifact| ElfFile::parse(file.bytes.clone()).is_ok_and(|elf| elf.has_code());
+        by_hand
+            .or_else(|| self.in_trees(release, name, build_id, ElfFile::has_code))
+            .or_else(|| self.by_build_id(build_id?).filter(has_code))
+    }
+
+    fn in_trees(
+        &self,
+        release: Option<&str>,
+        name: &str,
+        build_id: Option<&[u8]>,
+        usable: fn(&ElfFile) -> bool,
+    ) -> Option<Artifact> {
+        let trees = self.trees(release);
+        let mut files = trees.iter().flat_map(|tree| tree.find(name));
+        files.find_map(|path| load_matching(path, build_id, usable))
     }
 
     /// The directories that can hold the modules of a release. Those given by hand come first.
@@ -101,7 +125,7 @@ impl DebugDirectories {
     fn debug(&self, of: &str, link: Option<&str>, build_id: Option<&[u8]>) -> Option<Artifact> {
         let given = self.given.iter().find(|file| build_id.is_some() && file.build_id.as_deref() == build_id);
         given.map(Given::artifact).or_else(|| self.by_build_id(build_id?)).or_else(|| {
-            link_candidates(of, link?).into_iter().find_map(|path| load_matching(&path, build_id))
+            link_candidates(of, link?).into_iter().find_map(|path| load_matching(&path, build_id, |_| true))
         })
     }
 }
@@ -110,6 +134,7 @@ impl Artifacts for DebugDirectories {
     fn find(&self, want: &Want<'_>) -> Option<Artifact> {
         match *want {
             Want::Module { release, name, build_id } => self.module(release, name, build_id),
+            Want::ModuleCode { release, name, build_id } => self.module_code(release, name, build_id),
             Want::Debug { of, link, build_id } => {
                 // Files given as `vmlinux` are known by what was typed, which may be relative.
                 let of = self
@@ -162,7 +187,8 @@ impl Given {
         let in_name = || module_of(Path::new(&file.name).file_name()?.to_str()?);
         let module =
             elf.as_ref().and_then(ElfFile::module_name).map(|name| name.replace('-', "_")).or_else(in_name);
-        Self { module, build_id: elf.and_then(|elf| elf.build_id()), name: file.name, bytes: file.bytes }
+        let (build_id, has_code) = elf.map(|elf| (elf.build_id(), elf.has_code())).unwrap_or_default();
+        Self { module, build_id, has_code, name: file.name, bytes: file.bytes }
     }
 
     fn fits(&self, wanted: Option<&[u8]>) -> bool {
@@ -175,10 +201,6 @@ impl Given {
     fn artifact(&self) -> Artifact {
         Artifact { name: self.name.clone(), bytes: self.bytes.clone() }
     }
-}
-
-fn module_in(tree: &ModuleTree, name: &str, build_id: Option<&[u8]>) -> Option<Artifact> {
-    tree.find(name).iter().find_map(|path| load_matching(path, build_id))
 }
 
 /// `xx/yyyy.debug` of a build-id.
@@ -215,9 +237,9 @@ fn load(path: &Path) -> Option<Artifact> {
     Some(Artifact { name: path.display().to_string(), bytes })
 }
 
-fn load_matching(path: &Path, build_id: Option<&[u8]>) -> Option<Artifact> {
+fn load_matching(path: &Path, build_id: Option<&[u8]>, usable: fn(&ElfFile) -> bool) -> Option<Artifact> {
     let file = load(path)?;
-    let elf = ElfFile::parse(file.bytes.clone()).ok()?;
+    let elf = ElfFile::parse(file.bytes.clone()).ok().filter(usable)?;
     match (build_id, elf.build_id()) {
         (Some(wanted), Some(has)) if wanted != has.as_slice() => None,
         _ => Some(file),
@@ -261,6 +283,16 @@ mod tests {
         assert_eq!(found.name, file.display().to_string());
         assert!(directories.find(&module("6.2", "nf_nat", None)).is_none());
         assert!(directories.find(&module("../lib/modules/6.1", "nf_nat", None)).is_none());
+    }
+
+    #[test]
+    fn a_file_without_code_is_no_code_of_a_module() {
+        let root = tempfile::tempdir().unwrap();
+        write(&root.path().join("any/x.ko"));
+        let directories = DebugDirectories::new(vec![root.path().to_owned()], None);
+        assert!(directories.find(&module("6.1", "x", None)).is_some());
+        let code = Want::ModuleCode { release: Some("6.1"), name: "x", build_id: None };
+        assert!(directories.find(&code).is_none());
     }
 
     #[test]

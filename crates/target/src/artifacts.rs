@@ -23,6 +23,15 @@ pub enum Want<'a> {
         /// Its build-id, where the kernel keeps it.
         build_id: Option<&'a [u8]>,
     },
+    /// The file that a module was loaded from, or one like it: with its code, not debuginfo alone.
+    ModuleCode {
+        /// `UTS_RELEASE` of the kernel.
+        release: Option<&'a str>,
+        /// The module's name, with underscores.
+        name: &'a str,
+        /// Its build-id, where the dump has it.
+        build_id: Option<&'a [u8]>,
+    },
     /// A separate debug file that `.gnu_debuglink` or the build-id of a stripped file names.
     Debug {
         /// The file that was stripped, as it was given.

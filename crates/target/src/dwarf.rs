@@ -1,7 +1,6 @@
 //! Lines, inlined functions, local variables, and types out of the kernel's and its modules' DWARF. Files are looked for
 //! and opened on first use, and of each only what is asked for is read.
 
-mod places;
 mod shown;
 
 use std::ops::Range;
@@ -252,7 +251,7 @@ fn open_module(kernel: &Kernel, module: &Module) -> Field<Scope> {
     let given = ElfFile::parse(bytes).map_err(unusable)?;
     let elf = with_dwarf(kernel, &path, &given)?;
     // A debug file has the section table of the whole module, so either serves.
-    let places = places::of(kernel, module, &elf);
+    let places = module.section_places(kernel, &elf);
     let file = DwarfFile::open(elf, Placement::Sections(places)).map_err(Lacks::unavailable)?;
     Ok(Scope { file, module: Some(Arc::clone(&module.name)) })
 }

@@ -1,20 +1,11 @@
 //! Relocations of a module's debug sections (`ET_REL`), applied to a copy.
 
-use kdive_base::{ByteReader, Endian, VirtAddr};
+use kdive_base::{Endian, VirtAddr};
 use object::elf;
 use rustc_hash::FxHashMap;
 
 use crate::blob::Blob;
-use crate::elf::ElfFile;
-
-/// One relocation: where, against which symbol, and what to add.
-struct Relocation {
-    offset: u64,
-    symbol: usize,
-    kind: u32,
-    /// `None` in `SHT_REL`: it stands at `offset`.
-    addend: Option<i64>,
-}
+use crate::elf::{ElfFile, FileSymbol, Relocation, SymbolPlace};
 
 /// What a relocation does to the bytes at its offset.
 enum Effect {
@@ -26,17 +17,15 @@ enum Effect {
 /// A debug section with its relocations applied: references to other debug sections, and addresses by the sections'
 /// places in memory. What refers to a section of unknown place is taken as if that started at 0.
 pub(super) fn apply(elf: &ElfFile, name: &str, raw: Blob, at: &FxHashMap<Box<str>, VirtAddr>) -> Blob {
-    let table = |prefix: &str| elf.section(&format!("{prefix}{name}")).ok().flatten();
-    let (relocations, explicit) = match (table(".rela"), table(".rel")) {
-        (Some(table), _) => (table, true),
-        (None, Some(table)) => (table, false),
-        (None, None) => return raw,
-    };
-    let Some(values) = symbol_values(elf, at) else { return raw };
+    let number = elf.sections().iter().position(|section| &*section.name == name);
+    let relocations = number.map(|number| elf.relocations(number)).unwrap_or_default();
+    if relocations.is_empty() {
+        return raw;
+    }
+    let values = symbol_values(elf, at);
     let mut bytes = raw.to_vec();
     drop(raw);
-    let mut reader = ByteReader::new(&relocations, elf.endian());
-    while let Some(relocation) = read_relocation(&mut reader, elf.is_64(), explicit) {
+    for relocation in relocations {
         let value = values.get(relocation.symbol).copied().unwrap_or(0);
         // A damaged relocation leaves its place as it is.
         let _ = patch(&mut bytes, elf, &relocation, value);
@@ -45,34 +34,14 @@ pub(super) fn apply(elf: &ElfFile, name: &str, raw: Blob, at: &FxHashMap<Box<str
 }
 
 /// The value of each symbol of the file, in the table's order. A section's symbol has the section's address.
-fn symbol_values(elf: &ElfFile, at: &FxHashMap<Box<str>, VirtAddr>) -> Option<Vec<u64>> {
+fn symbol_values(elf: &ElfFile, at: &FxHashMap<Box<str>, VirtAddr>) -> Vec<u64> {
     let places: Vec<u64> =
         elf.sections().iter().map(|section| at.get(&section.name).map_or(0, |place| place.0)).collect();
-    let table = elf.section(".symtab").ok()??;
-    let size = if elf.is_64() { 24 } else { 16 };
-    let values = table.chunks_exact(size).map(|entry| {
-        let endian = elf.endian();
-        let (value, section) = if elf.is_64() {
-            (endian.u64(entry, 8), endian.u16(entry, 6))
-        } else {
-            (endian.u32(entry, 4).map(u64::from), endian.u16(entry, 14))
-        };
-        let place = places.get(usize::from(section.unwrap_or(0))).copied().unwrap_or(0);
-        value.unwrap_or(0).wrapping_add(place)
-    });
-    Some(values.collect())
-}
-
-fn read_relocation(reader: &mut ByteReader<'_>, is_64: bool, explicit: bool) -> Option<Relocation> {
-    if is_64 {
-        let (offset, info) = (reader.u64()?, reader.u64()?);
-        let addend = if explicit { Some(reader.i64()?) } else { None };
-        Some(Relocation { offset, symbol: (info >> 32) as usize, kind: info as u32, addend })
-    } else {
-        let (offset, info) = (reader.u32()?, reader.u32()?);
-        let addend = if explicit { Some(i64::from(reader.i32()?)) } else { None };
-        Some(Relocation { offset: offset.into(), symbol: (info >> 8) as usize, kind: info & 0xff, addend })
-    }
+    let value = |symbol: FileSymbol| match symbol.place {
+        SymbolPlace::Section(number) => symbol.value.wrapping_add(places.get(number).copied().unwrap_or(0)),
+        _ => symbol.value,
+    };
+    elf.file_symbols().into_iter().map(value).collect()
 }
 
 /// The kinds that compilers emit in debug sections, numbered by the processors' ELF supplements.

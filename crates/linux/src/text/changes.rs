@@ -7,6 +7,7 @@ use kdive_target::{Field, Kernel, Lacks};
 use rayon::prelude::*;
 
 use super::Original;
+use super::sites::Sites;
 
 /// Bytes that differ, as one piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Change {
     pub at: VirtAddr,
     /// What the dump has.
     pub found: Vec<u8>,
-    /// What the vmlinux has, as many bytes.
+    /// What the vmlinux or the module's file has, as many bytes.
     pub original: Vec<u8>,
 }
 
@@ -41,8 +42,11 @@ pub struct Comparison {
     /// Bytes that both have.
     pub compared: u64,
     /// Stretches that the dump lacks.
-    pub missing: Vec<(Range<VirtAddr>, Lacks)>,
+    pub missing: Lost,
 }
+
+/// Stretches that the dump lacks, and why.
+pub type Lost = Vec<(Range<VirtAddr>, Lacks)>;
 
 /// Bytes that are compared at a time, in parallel.
 const PIECE: usize = 1 << 20;
@@ -62,26 +66,13 @@ pub fn compare(kernel: &Kernel, original: &Original) -> Field<Comparison> {
         .bytes(start, bytes)
         .ok_or_else(|| Lacks::implausible("the vmlinux does not have the code of this kernel"))?;
     let (found, missing) = read(kernel, start, bytes);
-    let is_missing = |at: VirtAddr| missing.iter().any(|(range, _)| range.contains(&at));
-    let pieces: Vec<usize> = (0..bytes).step_by(PIECE).collect();
-    let changes = |from: &usize| {
-        let piece = *from..from.saturating_add(PIECE).min(bytes);
-        let mut changes = original.changes_in(start, &found, was, piece);
-        changes.retain(|change| !is_missing(change.at));
-        changes
-    };
-    let lost: u64 = missing.iter().map(|(range, _)| range.end.since(range.start)).sum();
-    Ok(Comparison {
-        changes: pieces.par_iter().flat_map_iter(changes).collect(),
-        compared: (bytes as u64).saturating_sub(lost),
-        missing,
-    })
+    Ok(original.tolerance().compare(start, &found, missing, was))
 }
 
 /// Code of the dump, zeros where it lacks some, and where that is.
-fn read(kernel: &Kernel, start: VirtAddr, bytes: usize) -> (Vec<u8>, Vec<(Range<VirtAddr>, Lacks)>) {
+pub(super) fn read(kernel: &Kernel, start: VirtAddr, bytes: usize) -> (Vec<u8>, Lost) {
     let mut found = vec![0; bytes];
-    let mut lost: Vec<(Range<VirtAddr>, Lacks)> = Vec::new();
+    let mut lost = Lost::new();
     let mut from = 0;
     while let Some(rest) = found.get_mut(from..).filter(|rest| !rest.is_empty()) {
         let (count, missing) = kernel.memory().read(start.add(from as u64), rest);
@@ -102,17 +93,50 @@ impl Original {
     /// and of addresses that KASLR moved.
     #[must_use]
     pub fn changes(&self, at: VirtAddr, found: &[u8], was: &[u8]) -> Vec<Change> {
-        self.changes_in(at, found, was, 0..found.len())
+        self.tolerance().changes_in(at, found, was, 0..found.len())
     }
 
-    /// The same of a piece of both, which may begin and end within an address.
-    fn changes_in(&self, at: VirtAddr, found: &[u8], was: &[u8], piece: Range<usize>) -> Vec<Change> {
+    fn tolerance(&self) -> Tolerance<'_> {
+        Tolerance { sites: &self.sites, slide: self.slide }
+    }
+}
+
+/// What may differ.
+#[derive(Clone, Copy)]
+pub(super) struct Tolerance<'s> {
+    /// Places that are patched, before the code moved.
+    pub(super) sites: &'s Sites,
+    /// How far KASLR moved the code.
+    pub(super) slide: u64,
+}
+
+impl Tolerance<'_> {
+    /// Compares code that was read with what it was.
+    pub(super) fn compare(self, start: VirtAddr, found: &[u8], missing: Lost, was: &[u8]) -> Comparison {
+        let is_missing = |at: VirtAddr| missing.iter().any(|(range, _)| range.contains(&at));
+        let pieces: Vec<usize> = (0..found.len()).step_by(PIECE).collect();
+        let changes = |from: &usize| {
+            let piece = *from..from.saturating_add(PIECE).min(found.len());
+            let mut changes = self.changes_in(start, found, was, piece);
+            changes.retain(|change| !is_missing(change.at));
+            changes
+        };
+        let lost: u64 = missing.iter().map(|(range, _)| range.end.since(range.start)).sum();
+        Comparison {
+            changes: pieces.par_iter().flat_map_iter(changes).collect(),
+            compared: (found.len() as u64).saturating_sub(lost),
+            missing,
+        }
+    }
+
+    /// Where a piece of both differs, which may begin and end within an address.
+    fn changes_in(self, at: VirtAddr, found: &[u8], was: &[u8], piece: Range<usize>) -> Vec<Change> {
         let mut changes: Vec<Change> = Vec::new();
         let mut moved = 0..0;
         let both = found.iter().zip(was).enumerate().take(piece.end).skip(piece.start);
         for (index, _) in both.filter(|(_, (now, before))| now != before) {
             let here = at.add(index as u64);
-            if moved.contains(&index) || self.is_patched(here) {
+            if moved.contains(&index) || self.sites.contains(here.sub(self.slide).0) {
                 continue;
             }
             if let Some(address) = self.moved(found, was, index) {
@@ -137,7 +161,7 @@ impl Original {
 
     /// The number of four or eight bytes around this one that differs by the slide: an address of the kernel, or a
     /// distance to per-CPU data, which KASLR does not move.
-    fn moved(&self, found: &[u8], was: &[u8], index: usize) -> Option<Range<usize>> {
+    fn moved(self, found: &[u8], was: &[u8], index: usize) -> Option<Range<usize>> {
         if self.slide == 0 {
             return None;
         }
@@ -166,13 +190,13 @@ mod tests {
 
     const AT: VirtAddr = VirtAddr(0x1000);
 
-    /// A vmlinux without code, of which only the places and the slide matter.
-    fn original(slide: u64, sites: &[(u64, u64)]) -> Original {
-        Original::for_tests(slide, sites.iter().map(|(at, bytes)| (at - slide, *bytes)).collect())
+    fn sites(slide: u64, sites: &[(u64, u64)]) -> Sites {
+        Sites::new(sites.iter().map(|(at, bytes)| (at - slide, *bytes)).collect(), |_| None)
     }
 
-    fn changed(now: &[u8], was: &[u8], slide: u64, sites: &[(u64, u64)]) -> Vec<Change> {
-        original(slide, sites).changes(AT, now, was)
+    fn changed(now: &[u8], was: &[u8], slide: u64, places: &[(u64, u64)]) -> Vec<Change> {
+        let tolerance = Tolerance { sites: &sites(slide, places), slide };
+        tolerance.changes_in(AT, now, was, 0..now.len())
     }
 
     #[test]
@@ -213,9 +237,9 @@ mod tests {
     fn an_address_may_lie_across_pieces() {
         let was = [0, 0, 0x10, 0, 0, 0x82, 0, 0];
         let now = [0, 0, 0x10, 0, 0x20, 0x92, 0, 0];
-        let original = original(0x1020_0000, &[]);
+        let tolerance = Tolerance { sites: &Sites::default(), slide: 0x1020_0000 };
         for cut in 0..=8 {
-            let found = [0..cut, cut..8].map(|piece| original.changes_in(AT, &now, &was, piece));
+            let found = [0..cut, cut..8].map(|piece| tolerance.changes_in(AT, &now, &was, piece));
             assert_eq!(found, [vec![], vec![]], "cut at {cut}");
         }
     }

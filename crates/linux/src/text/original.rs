@@ -1,13 +1,14 @@
 //! Where the kernel patches its own code, as its vmlinux tells.
 
-use std::ops::Range;
-
 use kdive_base::{Endian, VirtAddr};
 use kdive_debuginfo::Blob;
 use kdive_debuginfo::elf::ElfFile;
 use kdive_target::Kernel;
 
-use crate::kprobes::Probes;
+use super::sites::{
+    AlternativeLayout, CALL, JUMP_ENTRY, PARAVIRT_LENGTH, SECTIONS, STATIC_CALL_ENTRY,
+    STATIC_CALL_TRAMPOLINE, Sites, probed,
+};
 
 /// The code of the vmlinux, and the places in it that the running kernel changes. Addresses are those of the vmlinux.
 #[derive(Debug)]
@@ -15,23 +16,13 @@ pub struct Original {
     sections: Vec<(VirtAddr, Blob)>,
     /// Bytes from addresses here to those of the dump.
     pub slide: u64,
-    /// The places, by address; none touches another.
-    sites: Vec<Range<u64>>,
+    pub(super) sites: Sites,
 }
 
-/// Calls, jumps and nops of five bytes: what most places are.
-const CALL: u64 = 5;
-/// Tables of places: offsets of four bytes, relative to themselves. Each with the bytes from entry to entry and the bytes
-/// of code that are patched, 0 for the whole instruction (`arch/x86/kernel/alternative.c`, `include/linux/jump_label.h`,
-/// `static_call_types.h`).
-const TABLES: [(Bounds<'_>, usize, u64); 7] = [
-    (Bounds::Section(".retpoline_sites"), 4, 0),
-    (Bounds::Section(".return_sites"), 4, 0),
-    (Bounds::Section(".call_sites"), 4, 0),
-    (Bounds::Section(".ibt_endbr_seal"), 4, 4),
-    (Bounds::Section(".smp_locks"), 4, 1),
-    (Bounds::Symbols("__start___jump_table", "__stop___jump_table"), 16, 0),
-    (Bounds::Symbols("__start_static_call_sites", "__stop_static_call_sites"), 8, 0),
+/// Tables of places that have no section of their own: as [`SECTIONS`].
+const TABLES: [(Bounds<'_>, usize, u64); 2] = [
+    (Bounds::Symbols("__start___jump_table", "__stop___jump_table"), JUMP_ENTRY, 0),
+    (Bounds::Symbols("__start_static_call_sites", "__stop_static_call_sites"), STATIC_CALL_ENTRY, 0),
 ];
 
 /// Where a table is.
@@ -55,7 +46,6 @@ const NAMED: [&str; 5] = [
     "ftrace_caller_op_ptr",
     "ftrace_regs_caller_op_ptr",
 ];
-const STATIC_CALL_TRAMPOLINE: &str = "__SCT__";
 
 impl Original {
     /// Found once for a kernel; `None` without a vmlinux, or with one that has no code in it (a debug file).
@@ -72,7 +62,7 @@ impl Original {
             let bytes = vmlinux.contents(section).ok()??;
             (section.address.0 != 0).then_some((section.address, bytes))
         });
-        let mut found = Self { sections: sections.collect(), slide, sites: Vec::new() };
+        let mut found = Self { sections: sections.collect(), slide, sites: Sites::default() };
         // Constants that are known when the kernel runs, a section for each (`asm/runtime-const.h`).
         let runtime = vmlinux.sections().iter().filter_map(|section| {
             let pointer = section.name.starts_with("runtime_ptr_").then_some(8);
@@ -80,7 +70,9 @@ impl Original {
             Some((Bounds::Section(&section.name), 4, patched))
         });
         let mut sites = Vec::new();
-        for (bounds, step, patched) in TABLES.into_iter().chain(runtime) {
+        let sections =
+            SECTIONS.into_iter().map(|(name, step, patched)| (Bounds::Section(name), step, patched));
+        for (bounds, step, patched) in TABLES.into_iter().chain(sections).chain(runtime) {
             if let Some(table) = found.table(kernel, vmlinux, bounds) {
                 let entries = (0..table.bytes.len()).step_by(step);
                 sites.extend(entries.filter_map(|at| Some((table.relative(at)?, patched))));
@@ -90,43 +82,10 @@ impl Original {
         sites.extend(found.alternatives(kernel, vmlinux));
         sites.extend(found.paravirt(kernel, vmlinux));
         sites.extend(found.named(kernel));
-        sites.extend(found.kprobes(kernel));
-        found.keep(sites);
+        // Breakpoints and jumps of kprobes.
+        sites.extend(probed(kernel).iter().map(|probe| (probe.sub(slide).0, CALL)));
+        found.sites = Sites::new(sites, |at| found.linked(at, 2));
         Some(found)
-    }
-
-    #[cfg(test)]
-    pub(super) fn for_tests(slide: u64, sites: Vec<(u64, u64)>) -> Self {
-        let mut original = Self { sections: Vec::new(), slide, sites: Vec::new() };
-        original.keep(sites);
-        original
-    }
-
-    /// Keeps places, each a first address and bytes.
-    fn keep(&mut self, sites: Vec<(u64, u64)>) {
-        let range = |(at, bytes): (u64, u64)| {
-            let bytes = if bytes == 0 { self.instruction_bytes(VirtAddr(at)) } else { bytes };
-            at..at.saturating_add(bytes)
-        };
-        let mut ranges: Vec<Range<u64>> = sites.into_iter().map(range).collect();
-        ranges.sort_unstable_by_key(|range| range.start);
-        for range in ranges {
-            match self.sites.last_mut() {
-                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-                _ => self.sites.push(range),
-            }
-        }
-    }
-
-    /// Bytes of the patched instruction: a call or a jump, near, short or conditional, with prefixes, or a nop in its
-    /// place.
-    fn instruction_bytes(&self, at: VirtAddr) -> u64 {
-        match self.linked(at, 2) {
-            // The compiler pads calls through registers to six bytes.
-            Some([0x2e, _]) | Some([0x0f, 0x80..=0x8f]) => 6,
-            Some([0xeb | 0x70..=0x7f, _] | [0x66, 0x90]) => 2,
-            _ => CALL,
-        }
     }
 
     /// The bytes of the vmlinux for an address of the dump.
@@ -166,19 +125,16 @@ impl Original {
 
     /// `struct alt_instr`, whose size and members differ between kernels.
     fn alternatives(&self, kernel: &Kernel, vmlinux: &ElfFile) -> Vec<(u64, u64)> {
-        let offset = |member| usize::try_from(kernel.offset_of("alt_instr", member).ok()?).ok();
-        let size = kernel.size_of("alt_instr").ok().and_then(|size| usize::try_from(size).ok());
-        let layout = (size.filter(|&size| size > 0), offset("instr_offset"), offset("instrlen"));
-        let ((Some(step), Some(at), Some(length)), Some(table)) =
-            (layout, self.table(kernel, vmlinux, Bounds::Section(".altinstructions")))
+        let (Some(layout), Some(table)) =
+            (AlternativeLayout::of(kernel), self.table(kernel, vmlinux, Bounds::Section(".altinstructions")))
         else {
             return Vec::new();
         };
         let site = |entry: usize| {
-            let length = table.bytes.get(entry.saturating_add(length)).copied()?;
-            Some((table.relative(entry.saturating_add(at))?, length.into()))
+            let length = table.bytes.get(entry.saturating_add(layout.length)).copied()?;
+            Some((table.relative(entry.saturating_add(layout.place))?, length.into()))
         };
-        (0..table.bytes.len()).step_by(step).filter_map(site).collect()
+        (0..table.bytes.len()).step_by(layout.size).filter_map(site).collect()
     }
 
     /// `struct paravirt_patch_site` (until 6.7): address, type, length.
@@ -186,7 +142,8 @@ impl Original {
         let Some(table) = self.table(kernel, vmlinux, Bounds::Section(".parainstructions")) else {
             return Vec::new();
         };
-        let site = |entry: &[u8]| Some((Endian::Little.u64(entry, 0)?, entry.get(9).copied()?.into()));
+        let site =
+            |entry: &[u8]| Some((Endian::Little.u64(entry, 0)?, entry.get(PARAVIRT_LENGTH).copied()?.into()));
         // The last entry may lack the bytes that align the next.
         table.bytes.chunks(16).filter_map(site).collect()
     }
@@ -198,20 +155,6 @@ impl Original {
             .filter(|symbol| is_patched(symbol.name))
             .map(|symbol| (symbol.address.sub(self.slide).0, CALL))
             .collect()
-    }
-
-    /// Breakpoints and jumps of kprobes (kernel/kprobes.c).
-    fn kprobes(&self, kernel: &Kernel) -> Vec<(u64, u64)> {
-        Probes::find(kernel).kernel.iter().map(|probe| (probe.address.sub(self.slide).0, CALL)).collect()
-    }
-
-    /// Whether the kernel may patch the byte at an address of the dump.
-    #[must_use]
-    pub fn is_patched(&self, at: VirtAddr) -> bool {
-        let at = at.sub(self.slide).0;
-        let next = self.sites.partition_point(|site| site.start <= at);
-        let site = next.checked_sub(1).and_then(|index| self.sites.get(index));
-        site.is_some_and(|site| site.contains(&at))
     }
 }
 
@@ -228,12 +171,8 @@ mod tests {
     use super::*;
 
     fn original() -> Original {
-        let mut code = (0_u8..64).collect::<Vec<_>>();
-        code[0x20..0x22].copy_from_slice(&[0x0f, 0x85]);
-        let mut original =
-            Original { sections: vec![(VirtAddr(0x1000), code.into())], slide: 0x500, sites: Vec::new() };
-        original.keep(vec![(0x1030, 1), (0x1000, 5), (0x1010, 0), (0x1020, 0), (0x1012, 8)]);
-        original
+        let code = (0_u8..64).collect::<Vec<_>>();
+        Original { sections: vec![(VirtAddr(0x1000), code.into())], slide: 0x500, sites: Sites::default() }
     }
 
     #[test]
@@ -242,18 +181,6 @@ mod tests {
         assert_eq!(original.bytes(VirtAddr(0x1502), 2), Some(&[2, 3][..]));
         assert_eq!(original.bytes(VirtAddr(0x1002), 2), None);
         assert_eq!(original.bytes(VirtAddr(0x153f), 2), None);
-    }
-
-    #[test]
-    fn places_are_as_long_as_what_is_patched_there() {
-        let original = original();
-        assert_eq!(original.sites, [0x1000..0x1005, 0x1010..0x101a, 0x1020..0x1026, 0x1030..0x1031]);
-        for (at, patched) in
-            [(0x1500, true), (0x1504, true), (0x1505, false), (0x1519, true), (0x151a, false)]
-        {
-            assert_eq!(original.is_patched(VirtAddr(at)), patched, "{at:x}");
-        }
-        assert!(!original.is_patched(VirtAddr(0x14ff)));
     }
 
     #[test]

@@ -5,12 +5,14 @@ mod generated_text;
 pub(crate) mod module_btf;
 mod modules;
 mod orc;
+mod sections;
 mod stacks;
 
 pub use cpus::{CpuMask, Cpus};
 pub use generated_text::{GeneratedCode, GeneratedKind, GeneratedText};
 pub use modules::{Module, ModuleMemory, Modules};
 pub use orc::KernelOrc;
+pub use sections::SectionPlaces;
 pub use stacks::{CpuStack, CpuStacks};
 
 use crate::kernel::Kernel;
