@@ -48,6 +48,7 @@ mod irq;
 mod journal;
 mod kmem;
 mod kprobes;
+mod kvm;
 mod leaks;
 pub mod line;
 mod list;

@@ -28,6 +28,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::ftrace::FTRACE,
     &crate::kprobes::KPROBES,
     &crate::livepatch::LIVEPATCH,
+    &crate::kvm::KVM,
     &crate::hw::HW,
     &crate::ipcs::IPCS,
     &crate::irq::IRQ,

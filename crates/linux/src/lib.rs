@@ -18,6 +18,7 @@ pub mod irq;
 pub mod jbd2;
 pub mod keys;
 pub mod kprobes;
+pub mod kvm;
 pub mod limits;
 pub mod livepatch;
 pub mod locate;
