@@ -7,12 +7,13 @@ use kdive_linux::system::{Clock, ticks_per_second};
 use kdive_linux::tasks::Tasks;
 use kdive_linux::time;
 use kdive_linux::time::clocksource::{self, ClockSource};
+use kdive_linux::time::pauses::{self, Pause};
 use serde::Serialize;
 
 use crate::args::Args;
 use crate::command::{Command, CommandError, Group, Run};
 use crate::cx::Cx;
-use crate::render::{Known, date};
+use crate::render::{Age, Known, date};
 use crate::sink::{Render, Sink, SinkExt};
 
 /// Shows clocks.
@@ -62,6 +63,10 @@ fn run(cx: &mut Cx, _: &Args, out: &mut dyn Sink) -> Result<(), CommandError> {
     let steps = cx.known(clocksource::steps_back(&kernel), "the log", String::new).unwrap_or_default();
     for (before_ns, after_ns) in steps {
         out.row(&StepRow { before_ns, after_ns }, &())?;
+    }
+    let pauses = cx.known(pauses::pauses(&kernel), "pauses of the machine", String::new).unwrap_or_default();
+    for pause in &pauses {
+        out.row(&PauseRow::new(pause), &())?;
     }
     Ok(())
 }
@@ -234,6 +239,38 @@ impl Render for StepRow {
             "log          time ran backwards: {} s, then {} s",
             seconds(self.before_ns),
             seconds(self.after_ns)
+        )
+    }
+}
+
+/// A time in which no processor ran.
+#[derive(Debug, Serialize)]
+struct PauseRow {
+    /// When it began at the earliest, by the clock of the log.
+    paused_from_ns: u64,
+    /// When the first sign of it was logged.
+    paused_to_ns: u64,
+    /// Records that tell of it.
+    signs: usize,
+}
+
+impl PauseRow {
+    fn new(of: &Pause) -> Self {
+        Self { paused_from_ns: of.from_ns, paused_to_ns: of.to_ns, signs: of.signs.len() }
+    }
+}
+
+impl Render for PauseRow {
+    type View = ();
+
+    fn render(&self, (): &(), out: &mut dyn fmt::Write) -> fmt::Result {
+        let (from, to) = (self.paused_from_ns, self.paused_to_ns);
+        let lasted = Age(to.saturating_sub(from));
+        writeln!(
+            out,
+            "PAUSED       no processor ran for {lasted}, from about {} s to {} s: the machine was stopped from outside",
+            seconds(from),
+            seconds(to)
         )
     }
 }

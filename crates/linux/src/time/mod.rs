@@ -3,6 +3,7 @@
 pub mod clocksource;
 pub mod hrtimer;
 pub mod overdue;
+pub mod pauses;
 pub mod wheel;
 
 use kdive_base::VirtAddr;
