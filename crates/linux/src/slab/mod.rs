@@ -26,6 +26,7 @@ use crate::pages::{Page, Pages};
 pub use cache::SlabCache;
 use frames::Frames;
 use kfence::Kfence;
+pub use kfence::{Guarded, GuardedTrack, guarded};
 pub use lists::{CpuSlabs, Keeper, Lists, NodeSlabs, Sheaf, SlabList};
 pub use scan::AllSlabs;
 pub use state::{Counts, FreeObjects, ObjectState};
