@@ -50,6 +50,7 @@ void crash_doublefree(void);
 void crash_stack(void);
 void crash_ascii(void);
 void crash_bitflip(void);
+void crash_moduleflip(void);
 void crash_oom(void);
 void crash_slableak(void);
 

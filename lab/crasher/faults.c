@@ -110,11 +110,9 @@ void crash_ascii(void)
 		pr_info("crasher: evidence %d\n", e->id);
 }
 
-// One bit of the kernel's own code, through a mapping that may be written: what bad memory does. Nothing calls lcm() now.
-void crash_bitflip(void)
+// Flips a bit of code, through a mapping that may be written: what bad memory does.
+static void flip_bit(unsigned char *code, struct page *page)
 {
-	unsigned char *code = (unsigned char *)lcm + CODE_OFFSET;
-	struct page *page = pfn_to_page(__pa_symbol(code) >> PAGE_SHIFT);
 	unsigned char *writable = vmap(&page, 1, VM_MAP, PAGE_KERNEL);
 
 	if (!writable) {
@@ -124,6 +122,27 @@ void crash_bitflip(void)
 	writable[offset_in_page(code)] ^= 1 << CODE_BIT;
 	vunmap(writable);
 	pr_info("crasher: flipped bit %d at %px of the code\n", CODE_BIT, code);
+}
+
+// One bit of the kernel's own code. Nothing calls lcm() now.
+void crash_bitflip(void)
+{
+	unsigned char *code = (unsigned char *)lcm + CODE_OFFSET;
+
+	flip_bit(code, pfn_to_page(__pa_symbol(code) >> PAGE_SHIFT));
+}
+
+// One bit of the module `bridge`, in a function that nothing calls.
+void crash_moduleflip(void)
+{
+	unsigned char *code = __symbol_get("br_multicast_list_adjacent");
+
+	if (!code) {
+		pr_info("crasher: no module bridge\n");
+		return;
+	}
+	code += 14;
+	flip_bit(code, vmalloc_to_page(code));
 }
 
 // Every free page, owned by nobody.

@@ -23,6 +23,7 @@ static const struct scenario {
 	{ "stack", crash_stack },
 	{ "ascii", crash_ascii },
 	{ "bitflip", crash_bitflip },
+	{ "moduleflip", crash_moduleflip },
 	{ "oom", crash_oom },
 	{ "slableak", crash_slableak },
 	{ "memory", crash_memory },

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Memory that is lost or in pieces, while the system stays alive.
+#include <linux/delay.h>
 #include <linux/gfp.h>
+#include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/slab.h>
 #include <linux/string.h>
+#ifdef CONFIG_KFENCE
+#include <linux/kfence.h>
+#endif
 
 #include "crasher.h"
 
@@ -28,6 +34,51 @@ static noinline struct leaked *leak_record(void)
 	return record;
 }
 
+#ifdef CONFIG_KFENCE
+static noinline void *hold_guarded(void)
+{
+	return kmalloc(96, GFP_KERNEL);
+}
+
+// An object of KFENCE's, which takes one allocation of many, where it is switched on.
+static void *wait_for_guarded(void)
+{
+	unsigned long end = jiffies + 10 * HZ;
+	int i;
+
+	while (time_before(jiffies, end)) {
+		for (i = 0; i < 100; i++) {
+			void *object = hold_guarded();
+
+			if (is_kfence_address(object))
+				return object;
+			kfree(object);
+		}
+		cond_resched();
+	}
+	return NULL;
+}
+
+static void hold_and_free_guarded(void)
+{
+	void *held, *freed;
+
+	if (!__kfence_pool)
+		return;
+	freed = wait_for_guarded();
+	held = wait_for_guarded();
+	if (!held || !freed)
+		return;
+	kfree(freed);
+	pr_info("crasher: kfence holds %px by hold_guarded\n", held);
+	pr_info("crasher: kfence freed %px by hold_and_free_guarded\n", freed);
+}
+#else
+static void hold_and_free_guarded(void)
+{
+}
+#endif
+
 void crash_memory(void)
 {
 	struct leaked *record = NULL;
@@ -40,6 +91,7 @@ void crash_memory(void)
 			record = next;
 		count += !!next;
 	}
+	hold_and_free_guarded();
 	pr_info("crasher: leaked count %d bytes %zu last %px by leak_record\n", count, sizeof(*record), record);
 }
 

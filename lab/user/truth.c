@@ -135,6 +135,8 @@ static void write_variables(const char *scenario, int is_rich)
 		copy_lines("trace", "/sys/kernel/tracing/trace", 0);
 	if (!strcmp(scenario, "traced"))
 		write_traced();
+	if (!strcmp(scenario, "kvm"))
+		copy_lines("kvm", "/tmp/kvm", 0);
 	copy_lines("swap", "/proc/swaps", 1);
 	copy_lines("module", "/proc/modules", 0);
 	for_each_number("/proc", visit_process);

@@ -32,6 +32,10 @@ const PANIC_SETTLE: Duration = Duration::from_millis(500);
 /// corrected (valid, enabled, with address), the second is fatal (uncorrected, context corrupt).
 pub(crate) const MACHINE_CHECKS: [&str; 2] =
     ["0 3 0x9c0000000000009f 0 0x12345000 0x8c", "1 2 0xbe00000000000135 5 0x23456000 0x8c"];
+/// How long the scenario `paused` stands still, first as QEMU does it, with the guest's clocks, then with clocks that go on:
+/// more than twice the guest's threshold for soft lockups, 10 s.
+const STOPPED: Duration = Duration::from_secs(5);
+const FROZEN: Duration = Duration::from_secs(25);
 const DATA_DISK: &str = "128M";
 const SWAP_DISK: &str = "256M";
 const MORE_DISK: &str = "64M";
@@ -96,6 +100,9 @@ pub(crate) const NOMERGE: &str = "slab_nomerge";
 /// The kernel parameter that keeps who allocated each slab object.
 pub(crate) const TRACKS: &str = "slub_debug=U";
 
+/// The kernel parameter that switches KFENCE on, where the kernel has it: one allocation in so many milliseconds.
+pub(crate) const KFENCE: &str = "kfence.sample_interval=100";
+
 /// A boot, and the dumps to take of it.
 pub(crate) struct Boot {
     pub(crate) kernel: Kernel,
@@ -125,7 +132,7 @@ pub(crate) fn main(lab: &Lab, args: &BootArgs) -> Result<()> {
     let (captured, outside): (Vec<_>, Vec<_>) = formats.into_iter().partition(|format| format.is_captured());
     let plan = |formats: Vec<&'static Format>, captured: bool| -> Result<Boot> {
         let mut boot = Boot::new(lab.kernel(&args.kernel)?, scenario::find(&args.scenario)?, formats);
-        boot.la57 = args.la57 == Switch::On;
+        boot.la57 &= args.la57 == Switch::On;
         boot.memory = args.mem.unwrap_or(boot.memory);
         boot.append.clone_from(&args.append);
         boot.seed = args.seed;
@@ -160,7 +167,7 @@ impl Boot {
             name: String::new(),
             formats,
             custom_flags: None,
-            la57: true,
+            la57: scenario.la57,
             memory: scenario.memory,
             append: String::new(),
             seed: 0,
@@ -174,7 +181,7 @@ impl Boot {
     /// `6.12-null`, with what is unusual behind it.
     pub(crate) fn default_name(&self) -> String {
         let mut name = format!("{}-{}", self.kernel.series, self.scenario.name);
-        if !self.la57 {
+        if !self.la57 && self.scenario.la57 {
             name.push_str("-4level");
         }
         if self.append.contains(NOMERGE) {
@@ -185,6 +192,9 @@ impl Boot {
         }
         if self.seed != 0 {
             name.push_str(&format!("-s{}", self.seed));
+        }
+        if self.append.contains(KFENCE) {
+            name.push_str("-kfence");
         }
         if self.is_captured() {
             name.push_str("-kexec");
@@ -249,11 +259,11 @@ impl Boot {
         let (made, panicked);
         if self.is_captured() {
             panicked = true;
-            self.wait_for_capture(&mut qmp, &mut console)?;
+            self.wait_for_capture(&mut qmp, &mut console, guest.0.id())?;
             guest.0.wait()?;
             made = self.collect_captured(lab, scratch)?;
         } else {
-            panicked = self.wait_for_end(&mut qmp, &mut console)?;
+            panicked = self.wait_for_end(&mut qmp, &mut console, guest.0.id())?;
             made = self.dump_from_outside(&mut qmp, lab)?;
             // The guest may be gone before it answers.
             let _ = qmp.execute("quit", json!({}));
@@ -374,11 +384,11 @@ impl Boot {
     }
 
     /// Waits for the scenario's end: did the kernel panic?
-    fn wait_for_end(&self, qmp: &mut Qmp, console: &mut Console) -> Result<bool> {
+    fn wait_for_end(&self, qmp: &mut Qmp, console: &mut Console, process: u32) -> Result<bool> {
         let end = self.scenario.end;
         let panics = end != End::Alive;
         let stays = matches!(end, End::Alive | End::Either);
-        self.wait_for(qmp, console, |console| {
+        self.wait_for(qmp, console, process, |console| {
             (panics && console.panicked()) || (stays && console.says("LAB-LOADED"))
         })?;
         sleep(if console.panicked() { PANIC_SETTLE } else { SETTLE });
@@ -387,8 +397,8 @@ impl Boot {
     }
 
     /// Waits for a capture kernel to write its dumps and power off.
-    fn wait_for_capture(&self, qmp: &mut Qmp, console: &mut Console) -> Result<()> {
-        self.wait_for(qmp, console, |console| console.says(CAPTURED) || console.panicked())?;
+    fn wait_for_capture(&self, qmp: &mut Qmp, console: &mut Console, process: u32) -> Result<()> {
+        self.wait_for(qmp, console, process, |console| console.says(CAPTURED) || console.panicked())?;
         if !console.says(CAPTURED) {
             bail!("no capture kernel, or it died too:\n{}", console.tail());
         }
@@ -399,12 +409,14 @@ impl Boot {
         &self,
         qmp: &mut Qmp,
         console: &mut Console,
+        process: u32,
         is_over: impl Fn(&Console) -> bool,
     ) -> Result<()> {
         let start = Instant::now();
         // A capture kernel boots, and writes several dumps, after the end that patience is for.
         let patience = self.scenario.patience * if self.is_captured() { 4 } else { 1 };
         let mut waits_for_nmi = self.scenario.end == End::PanicByNmi;
+        let mut waits_for_pause = true;
         let mut waits_for_mce = self.scenario.end == End::PanicByMce;
         loop {
             let is_alive = qmp.is_alive();
@@ -434,6 +446,11 @@ impl Boot {
                     sleep(4 * SETTLE);
                 }
                 waits_for_mce = false;
+            }
+            if waits_for_pause && console.says("crasher: waiting to be paused") {
+                sleep(SETTLE);
+                pause(qmp, process)?;
+                waits_for_pause = false;
             }
             sleep(POLL);
         }
@@ -562,6 +579,20 @@ fn make_ext4(image: &Path, size: &str, content: Option<&Path>) -> Result<()> {
         mkfs.arg("-d").arg(content);
     }
     run::output(mkfs.arg(image))?;
+    Ok(())
+}
+
+/// Stops the machine: as QEMU stops it, which its clocks do not notice, then from outside of QEMU, as a hypervisor that
+/// does not run it.
+fn pause(qmp: &mut Qmp, process: u32) -> Result<()> {
+    qmp.execute("stop", json!({}))?;
+    sleep(STOPPED);
+    qmp.execute("cont", json!({}))?;
+    sleep(SETTLE);
+    let signal = |name: &str| run::output(&mut run::command("kill", [name, &process.to_string()]));
+    signal("-STOP")?;
+    sleep(FROZEN);
+    signal("-CONT")?;
     Ok(())
 }
 

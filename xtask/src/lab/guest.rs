@@ -68,10 +68,11 @@ const MODULES: &[&str] = &[
     "btrfs",
     "nfsv3",
     "nfsv4",
+    "kvm_amd",
 ];
 
 /// `init`, and what it reads in one scenario.
-const SCRIPTS: &[&str] = &["init", "blocked.sh", "memory.sh", "rich.sh", "stuck.sh", "traced.sh"];
+const SCRIPTS: &[&str] = &["init", "blocked.sh", "kvm.sh", "memory.sh", "rich.sh", "stuck.sh", "traced.sh"];
 
 /// The lab's own programs: sources and compiler options of each.
 const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
@@ -113,6 +114,7 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
         &["-O1", "-static", "-pthread"],
     ),
     ("background", &["background.c"], &["-O1", "-static"]),
+    ("kvmguest", &["kvmguest.c", "spawn.c"], &["-O1", "-static", "-pthread"]),
     ("bigload", &["bigload.c"], &["-O1", "-static", "-pthread"]),
     // Plain code and shared libraries: a process as users have them.
     ("userprog", &["userprog.c"], &["-O0", "-g", "-pthread"]),

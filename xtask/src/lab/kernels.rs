@@ -131,6 +131,7 @@ const LINES: &[&str] = &[
     "pagecache",
     "frag",
     "owners",
+    "owners -k",
     "blk",
     "blk -q",
     "blk -m",
@@ -150,6 +151,16 @@ const LINES: &[&str] = &[
     "sysctl",
     "params",
     "clock",
+    "tcp -l",
+    "tcp -t",
+    "ftrace",
+    "ftrace -l",
+    "kprobes",
+    "livepatch",
+    "kvm",
+    "hw",
+    "text-check",
+    "analyze",
 ];
 
 /// What became of a line on a dump.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::boot::{Boot, NOMERGE, TRACKS};
+use super::boot::{Boot, KFENCE, NOMERGE, TRACKS};
 use super::descriptor::Descriptor;
 use super::format;
 use super::place::{Kernel, Lab};
@@ -83,12 +83,16 @@ const ROWS: &[Row] = &[
     Row { once: true, ..row("big", &["elf", "kdump-zlib"]) },
     row("memory", SMALL),
     Row { append: TRACKS, ..row("memory", SMALL) },
+    Row { append: KFENCE, ..row("memory", SMALL) },
     row("fragment", SMALL),
     row("slableak", SMALL),
     row("stuck", SMALL),
     row("blocked", SMALL),
     row("traced", SMALL),
     row("bitflip", SMALL),
+    row("moduleflip", SMALL),
+    row("kvm", SMALL),
+    row("paused", SMALL),
     row("ipi", SMALL),
     row("hardlockup", SMALL),
     row("softlockup", SMALL),
@@ -189,7 +193,7 @@ impl Row {
         let mut formats = self.formats.iter().map(|name| format::find(name)).collect::<Result<Vec<_>>>()?;
         formats.retain(|format| format.is_written(known));
         let mut boot = Boot::new(kernel.clone(), scenario::find(self.scenario)?, formats);
-        boot.la57 = self.la57;
+        boot.la57 &= self.la57;
         boot.append = self.append.into();
         boot.seed = seed.map_or(0, |number| first_seed(&kernel.series) + number);
         boot.name = boot.default_name();

@@ -32,6 +32,8 @@ pub(crate) struct Scenario {
     pub(crate) patience: u32,
     /// More disks: one of virtio and one of NVMe that move a few kilobytes a second, and one with a file system.
     pub(crate) more_disks: bool,
+    /// Whether its processors have 5-level paging; emulated nested paging has four.
+    pub(crate) la57: bool,
 }
 
 const BASE: Scenario = Scenario {
@@ -42,6 +44,7 @@ const BASE: Scenario = Scenario {
     memory: 512,
     patience: 120,
     more_disks: false,
+    la57: true,
 };
 
 /// The process that breaks the kernel inserts a module.
@@ -185,6 +188,21 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "ascii", about: "text over a page of slab objects", end: End::Either, ..BASE },
     Scenario { name: "bitflip", about: "one bit of the kernel's code flipped", end: End::Alive, ..BASE },
+    Scenario { name: "moduleflip", about: "one bit of a module's code flipped", end: End::Alive, ..BASE },
+    Scenario {
+        name: "kvm",
+        about: "a virtual machine of two processors, one running and one halted, then sysrq",
+        frames: SYSRQ,
+        la57: false,
+        ..BASE
+    },
+    Scenario {
+        name: "paused",
+        about: "the machine stopped from outside for half a minute, then sysrq",
+        frames: SYSRQ,
+        patience: 300,
+        ..BASE
+    },
     Scenario { name: "oom", about: "every free page taken, owned by nobody", end: End::Either, ..BASE },
     Scenario { name: "slableak", about: "every free page taken by one slab cache", end: End::Either, ..BASE },
     Scenario {

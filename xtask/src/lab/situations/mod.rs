@@ -1,6 +1,7 @@
 //! Commands against situations that the lab built on purpose: they name what was built, and nothing on a system at rest.
 
 mod blocked;
+mod kvm;
 mod locking;
 mod memory;
 mod stalls;
@@ -73,6 +74,9 @@ const SITUATIONS: &[Situation] = &[
     Situation { scenario: "hung", command: "wq", judge: stalls::works },
     Situation { scenario: "rcustall", command: "rcu", judge: stalls::grace_period },
     Situation { scenario: "bitflip", command: "text-check", judge: text::flipped_bit },
+    Situation { scenario: "moduleflip", command: "text-check", judge: text::flipped_in_module },
+    Situation { scenario: "kvm", command: "kvm", judge: kvm::machine },
+    Situation { scenario: "paused", command: "clock", judge: system::pause },
     Situation { scenario: "deafcpu", command: "smp", judge: stalls::calls },
     Situation { scenario: "deafcpu", command: "softirq", judge: stalls::tasklets },
     Situation { scenario: "deafcpu", command: "overdue", judge: stalls::timers },

@@ -14,6 +14,31 @@ pub(super) fn parameters(known: &Known<'_>, rows: &[Value]) -> Faults {
     }
 }
 
+/// `clock` of a machine that was paused: `crasher: the clock jumped from NS to NS`, and no other pause.
+pub(super) fn pause(known: &Known<'_>, rows: &[Value]) -> Faults {
+    /// The guest looks each tenth of a second, and the watchdog of a processor is told of life each 2 s.
+    const EARLY: f64 = 5.0;
+    /// From the end to the first record about it.
+    const LATE: f64 = 3.0;
+    let said = known.console.split_once("crasher: the clock jumped from ").map(|(_, said)| said);
+    let mut said = said.unwrap_or_default().split_whitespace().filter_map(|word| word.parse::<f64>().ok());
+    let (Some(from), Some(to)) = (said.next(), said.next()) else {
+        return vec!["the guest did not see its clock jump".into()];
+    };
+    let near = |found: u64, said: f64, before: f64, behind: f64| {
+        let apart = found as f64 / 1e9 - said / 1e9;
+        (-before..=behind).contains(&apart)
+    };
+    let found: Vec<(u64, u64)> = rows
+        .iter()
+        .filter_map(|row| Some((number(row, "paused_from_ns")?, number(row, "paused_to_ns")?)))
+        .collect();
+    match found[..] {
+        [(began, ended)] if near(began, from, EARLY, 1.0) && near(ended, to, 1.0, LATE) => Faults::new(),
+        _ => vec![format!("pauses are {found:?}, the clock jumped from {from} to {to}")],
+    }
+}
+
 /// `clock`: the clock source that the log switched to last is in use, those that it named are known, and the processors'
 /// clocks are as late as the guest was old.
 pub(super) fn clocks(known: &Known<'_>, rows: &[Value]) -> Faults {

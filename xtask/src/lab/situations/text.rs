@@ -18,3 +18,18 @@ pub(super) fn flipped_bit(known: &Known<'_>, rows: &[Value]) -> Faults {
         rows => vec![format!("one bit at {address} was flipped, found are {rows:?}")],
     }
 }
+
+/// The same in a module: the row names the module in which the guest says the address lies.
+pub(super) fn flipped_in_module(known: &Known<'_>, rows: &[Value]) -> Faults {
+    let mut faults = flipped_bit(known, rows);
+    for row in rows {
+        let address = u64::from_str_radix(text(row, "address"), 16).unwrap_or(0);
+        let holds = |name: &str| {
+            known.truth.modules.get(name).is_some_and(|of| (of.base..of.base + of.size).contains(&address))
+        };
+        if !holds(text(row, "module")) {
+            faults.push(format!("{address:x} does not lie in the module named: {row}"));
+        }
+    }
+    faults
+}
