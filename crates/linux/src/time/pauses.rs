@@ -9,6 +9,8 @@ use kdive_target::{Field, Kernel};
 use crate::log;
 
 const SECOND: u64 = 1_000_000_000;
+/// What the watchdog of soft lockups takes for a second.
+const WATCHDOG_SECOND: u64 = 1 << 30;
 /// Signs of one pause come together.
 const TOGETHER: u64 = 2 * SECOND;
 /// The watchdog of soft lockups is told of life each fifth of twice `watchdog_thresh`, 4 s as a rule.
@@ -56,7 +58,7 @@ impl Sign {
         };
         if text.contains("BUG: soft lockup") {
             let cpu = u32::try_from(number("CPU#")?).ok()?;
-            return Some(Self::Processor(cpu, number("stuck for ")?.saturating_mul(SECOND)));
+            return Some(Self::Processor(cpu, number("stuck for ")?.saturating_mul(WATCHDOG_SECOND)));
         }
         let lasted = text.contains("Long readout interval").then(|| number("cs_nsec:"))??;
         (lasted >= LEAST).then_some(Self::Timer(lasted))
@@ -116,7 +118,10 @@ mod tests {
         let records = [QUIET, (50 * SECOND, FIRST), (50 * SECOND + 9, SECOND_CPU)];
         let found = find(&records, 2);
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].from_ns, found[0].to_ns, found[0].signs.len()), (24 * SECOND, 50 * SECOND, 2));
+        assert_eq!(
+            (found[0].from_ns, found[0].to_ns, found[0].signs.len()),
+            (50 * SECOND - 26 * WATCHDOG_SECOND, 50 * SECOND, 2)
+        );
     }
 
     #[test]
