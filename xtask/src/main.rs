@@ -3,6 +3,7 @@
 // A host: it talks to a terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod capture;
 mod fixtures;
 mod lab;
 mod run;
@@ -20,6 +21,8 @@ enum Chore {
     Diff(lab::DiffArgs),
     /// Judge kdive analyze by what the lab built.
     Accuracy(lab::AccuracyArgs),
+    /// Build the static `kdive-capture`, for the initramfs of a capture kernel.
+    Capture,
     /// Make the small dumps that the tests run on.
     Fixtures(fixtures::FixturesArgs),
 }
@@ -30,6 +33,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Bench(args) => lab::bench(args),
         Chore::Diff(args) => lab::diff(args),
         Chore::Accuracy(args) => lab::accuracy(&args),
+        Chore::Capture => capture::main(),
         Chore::Fixtures(args) => fixtures::main(args),
     }
 }

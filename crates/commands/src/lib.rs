@@ -125,6 +125,7 @@ pub use exec::{Invocation, run};
 pub use frame::SelectedFrame;
 pub use history::History;
 pub use list::{COMMANDS, find};
+pub use log::LOG;
 pub use set::{Takes, Variable, variable, variables};
 pub use settings::Settings;
 pub use sink::{Closed, Form, JsonSink, Part, Render, Sink, SinkExt, TextSink};

@@ -18,7 +18,7 @@ use crate::render::date;
 use crate::sink::{Render, Sink, SinkExt};
 
 /// Shows the kernel's log.
-pub(crate) static LOG: Command = Command {
+pub static LOG: Command = Command {
     names: &["log", "dmesg"],
     group: Group::System,
     summary: "the kernel's log",

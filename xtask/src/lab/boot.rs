@@ -317,7 +317,11 @@ impl Boot {
     fn stage_capture(&self, lab: &Lab, dir: &Path, initrd: &Path) -> Result<()> {
         run::make_dir(dir)?;
         run::copy(&lab.dir().join(self.kernel.image()), &dir.join("vmlinuz"))?;
-        run::copy(initrd, &dir.join("initrd.gz"))?;
+        let staged = dir.join("initrd.gz");
+        run::copy(initrd, &staged)?;
+        if self.formats.iter().any(|format| format.is_ours()) {
+            add_program(&format::capture_program(lab), &staged)?;
+        }
         let lines: Vec<String> =
             self.captures().map(|(name, flags, _)| format!("{name} {flags}\n")).collect();
         std::fs::write(dir.join("formats"), lines.concat())?;
@@ -398,7 +402,9 @@ impl Boot {
 
     /// Waits for a capture kernel to write its dumps and power off.
     fn wait_for_capture(&self, qmp: &mut Qmp, console: &mut Console, process: u32) -> Result<()> {
-        self.wait_for(qmp, console, process, |console| console.says(CAPTURED) || console.panicked())?;
+        // Between a panic and the first word of the capture kernel there can be a long silence.
+        let died = |console: &Console| console.says("end Kernel panic");
+        self.wait_for(qmp, console, process, |console| console.says(CAPTURED) || died(console))?;
         if !console.says(CAPTURED) {
             bail!("no capture kernel, or it died too:\n{}", console.tail());
         }
@@ -495,10 +501,7 @@ impl Boot {
             if files.len() == count {
                 made.push((name.to_string(), Some(flags.to_string()), files));
             } else {
-                eprintln!(
-                    "SKIPPED: {}: the capture kernel wrote no {name} (makedumpfile {flags})",
-                    self.name
-                );
+                eprintln!("SKIPPED: {}: the capture kernel wrote no {name} ({flags})", self.name);
             }
         }
         Ok(made)
@@ -593,6 +596,18 @@ fn pause(qmp: &mut Qmp, process: u32) -> Result<()> {
     signal("-STOP")?;
     sleep(FROZEN);
     signal("-CONT")?;
+    Ok(())
+}
+
+/// Puts a program into /bin of an initial RAM disk: the kernel unpacks archives that follow one another.
+fn add_program(program: &Path, initrd: &Path) -> Result<()> {
+    let stage = initrd.with_file_name("more");
+    run::make_dir(&stage.join("bin"))?;
+    let name = program.file_name().context("a program without a name")?;
+    run::copy(program, &stage.join("bin").join(name)).context("`cargo xtask lab capture` puts it there")?;
+    let script = "find . | cpio -o -H newc 2>/dev/null | gzip -1 >>\"$1\"";
+    run::output(run::command("sh", ["-c", script, "sh"]).arg(initrd).current_dir(&stage))?;
+    std::fs::remove_dir_all(&stage)?;
     Ok(())
 }
 

@@ -158,6 +158,16 @@ fn run_all(lab: &Lab, kdive: &Path, jobs: VecDeque<(Descriptor, Symbols)>) -> Ve
     rows.into_inner().map(|rows| rows.into_values().collect()).unwrap_or_default()
 }
 
+/// What is wrong with what kdive says of a dump, without a vmlinux.
+pub(crate) fn faults(lab: &Lab, kdive: &Path, dump: &Descriptor) -> Faults {
+    let verdicts = check_dump(lab, kdive, dump, Symbols::Bare).verdicts;
+    let of = |(check, verdict)| match verdict {
+        Verdict::Faults(faults) => faults.into_iter().map(|fault| format!("{check}: {fault}")).collect(),
+        Verdict::Skipped(_) => Faults::new(),
+    };
+    verdicts.into_iter().flat_map(of).collect()
+}
+
 fn check_dump(lab: &Lab, kdive: &Path, dump: &Descriptor, symbols: Symbols) -> Row {
     let mut row = Row { dump: dump.name.clone(), symbols, verdicts: BTreeMap::new() };
     let truth = Truth::load(&lab.dir().join(&dump.truth));

@@ -21,7 +21,7 @@ pub(crate) struct Descriptor {
     /// One file, or the parts of a split set.
     pub(crate) files: Vec<String>,
     pub(crate) format: String,
-    /// makedumpfile's flags, when a capture kernel wrote it.
+    /// makedumpfile's flags, or the words for kdive, when a capture kernel wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) makedumpfile: Option<String>,
     pub(crate) scenario: String,
@@ -113,6 +113,9 @@ impl Descriptor {
             .skip_while(|word| *word != "-d")
             .nth(1)
             .and_then(|word| word.parse().ok());
-        version_numbers(&self.series) >= MISFILTERED_FROM.to_vec() && level.unwrap_or(0) > ZERO_PAGES_ONLY
+        let is_ours = flags.starts_with(super::format::OURS);
+        !is_ours
+            && version_numbers(&self.series) >= MISFILTERED_FROM.to_vec()
+            && level.unwrap_or(0) > ZERO_PAGES_ONLY
     }
 }

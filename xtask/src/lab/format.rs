@@ -1,6 +1,10 @@
 //! Dump formats: what QEMU writes from outside, and what a capture kernel writes through kexec.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
+
+use super::place::Lab;
 
 /// A dump format.
 pub(crate) struct Format {
@@ -16,7 +20,7 @@ pub(crate) enum Maker {
     Qemu,
     /// `migrate` into a file: what `savevm`, `virsh save` and the old `virsh dump` write.
     QemuMigration,
-    /// A capture kernel: makedumpfile with these flags, into this many files.
+    /// A capture kernel: makedumpfile with these flags, into this many files; or [`OURS`] with these words.
     Capture { flags: &'static str, files: usize },
 }
 
@@ -49,12 +53,24 @@ pub(crate) const FORMATS: &[Format] = &[
     capture("zlib-d1", "-c -d 1"),
     capture("elf17", "-E -d 17"),
     capture("flat", "-F -c -d 31"),
+    // kdive in the place of makedumpfile, by its own words and by makedumpfile's.
+    capture("kdive-zstd", "kdive-capture filter -d 31"),
+    capture("kdive-zlib", "kdive-capture makedumpfile -c -d 31"),
+    capture("kdive-elf", "kdive-capture filter -d 31 --format elf"),
     // It splits by blocks of memory, of 1 GiB unless told otherwise.
     Format {
         name: "split",
         maker: Maker::Capture { flags: "--split --splitblock-size 64 -c -d 31", files: 3 },
     },
 ];
+
+/// The program in the capture kernel's initramfs that is kdive.
+pub(crate) const OURS: &str = "kdive-capture";
+
+/// Where the lab keeps that program.
+pub(crate) fn capture_program(lab: &Lab) -> PathBuf {
+    lab.dir().join("guest").join(OURS)
+}
 
 /// The format of this name.
 pub(crate) fn find(name: &str) -> Result<&'static Format> {
@@ -79,6 +95,11 @@ impl Format {
     /// Whether this machine's QEMU, which can dump in the formats `known`, writes it; a capture kernel writes any.
     pub(crate) fn is_written(&self, known: &[String]) -> bool {
         self.maker != Maker::Qemu || known.iter().any(|known| known == self.name)
+    }
+
+    /// Does kdive write it, in a capture kernel?
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.maker, Maker::Capture { flags, .. } if flags.starts_with(OURS))
     }
 
     /// Does it take a capture kernel?

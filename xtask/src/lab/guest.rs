@@ -34,7 +34,7 @@ const TOOLS: &[&str] =
 const APPLETS: &[&str] = &[
     "sh", "mount", "umount", "modprobe", "sleep", "dd", "cat", "echo", "ls", "mkdir", "nc", "ps", "grep",
     "swapon", "poweroff", "sync", "ip", "tail", "mkswap", "losetup", "mke2fs", "brctl", "tunctl", "mkfifo",
-    "truncate",
+    "truncate", "time",
 ];
 
 /// Modules of the guest, with all that they need; what a kernel has built in is not looked for.

@@ -3,6 +3,7 @@
 mod accuracy;
 mod bench;
 mod boot;
+mod capture;
 mod check;
 mod compare;
 mod console;
@@ -57,6 +58,8 @@ enum Action {
     All(matrix::AllArgs),
     /// Compare what kdive says of the dumps with what their guests wrote down.
     Check(check::CheckArgs),
+    /// Have kdive write dumps in capture kernels, and kdive, crash and drgn read them.
+    Capture(capture::CaptureArgs),
     /// Compare which pages kdive and makedumpfile leave out of the dumps.
     Filter(filter::FilterArgs),
     /// List the dumps.
@@ -73,6 +76,7 @@ pub(crate) fn main(args: LabArgs) -> Result<()> {
         Action::Boot(args) => boot::main(&lab, &args),
         Action::All(args) => matrix::all(&lab, &args),
         Action::Check(args) => check::check(&lab, &args),
+        Action::Capture(args) => capture::main(&lab, &args),
         Action::Filter(args) => filter::main(&lab, &args),
         Action::List => matrix::list(&lab),
         Action::Scenarios => {

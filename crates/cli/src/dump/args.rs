@@ -8,10 +8,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use kdive_dump::write::Compression;
 use kdive_filter::{Format, Levels, Redact};
 
+use super::hook::HookArgs;
 use super::sealing::{Recipients, recipients};
 
-/// zlib-rs, as zlib-ng, compresses faster and worse at levels 1 and 2 than zlib does at its level 1, which makedumpfile uses.
-pub(super) const ZLIB_LEVEL: u32 = 3;
+/// At its level 2 libdeflate makes pages a little smaller than zlib does at its level 1, which makedumpfile uses.
+pub(super) const ZLIB_LEVEL: u32 = 2;
 
 const ABOUT: &str = "Make smaller dumps of dumps, convert, split, join and check them";
 
@@ -52,6 +53,11 @@ pub(crate) enum DumpVerb {
     ///
     /// No need to, for kdive: it reads encrypted dumps in place. A flattened dump becomes a plain one.
     Decrypt(DecryptArgs),
+    /// Make this system's kdump save its dumps with kdive
+    ///
+    /// Writes the settings of kdump-tools (Debian, Ubuntu) or kdump.conf (Red Hat, Fedora), and shows each file that it
+    /// touches. docs/hook.md has it in full.
+    Hook(HookArgs),
     /// Take the flags of makedumpfile(8); kdive does so too when it is called by that name
     #[command(disable_help_flag = true)]
     Makedumpfile {
@@ -106,7 +112,7 @@ pub(crate) struct FormArgs {
     /// Compression of pages; makedumpfile before 1.7.0 and crash before 8.0 do not read zstd
     #[arg(short = 'c', long = "compress", value_name = "HOW", value_enum, default_value = "zstd")]
     pub(crate) compression: CompressionName,
-    /// Level of compression: 0 to 9 of zlib, 1 to 22 of zstd [default: 3 of zlib, 1 of zstd]
+    /// Level of compression: 0 to 12 of zlib, 1 to 22 of zstd [default: 2 of zlib, 1 of zstd]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) compression_level: Option<u32>,
     /// Threads that read and compress [default: one for each processor]
@@ -240,7 +246,9 @@ impl DumpVerb {
             Self::Split(args) => &args.files,
             Self::Verify(args) => return Ok(args.files.clone()),
             Self::Usage(args) => return Ok(args.input.files.clone()),
-            Self::Encrypt(_) | Self::Decrypt(_) | Self::Makedumpfile { .. } => return Ok(Vec::new()),
+            Self::Encrypt(_) | Self::Decrypt(_) | Self::Hook(_) | Self::Makedumpfile { .. } => {
+                return Ok(Vec::new());
+            }
         };
         match files.split_last() {
             Some((_, inputs)) if !inputs.is_empty() => Ok(inputs.to_vec()),
@@ -260,7 +268,7 @@ impl DumpVerb {
             }
             Self::Convert(args) | Self::Join(args) => !args.form.redact.is_empty(),
             Self::Verify(_) => false,
-            Self::Encrypt(_) | Self::Decrypt(_) | Self::Makedumpfile { .. } => false,
+            Self::Encrypt(_) | Self::Decrypt(_) | Self::Hook(_) | Self::Makedumpfile { .. } => false,
         }
     }
 }

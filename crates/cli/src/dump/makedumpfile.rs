@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use kdive_base::{Cancel, VirtAddr};
-use kdive_commands::{Cx, TextSink};
+use kdive_commands::{Cx, Invocation, TextSink};
 use kdive_dump::write::Compression;
 use kdive_filter::{Usage, rearrange};
 
@@ -177,7 +177,9 @@ fn dmesg(flags: &Flags, job: &Job, out: &Path) -> Result<(), Problem> {
     let mut target = Target::open(out, flags.force, &flags.inputs)?;
     let mut text = Vec::new();
     let mut cx = Cx::new(kernel.clone());
-    kdive_commands::run(&mut cx, &["log".to_owned()], &mut TextSink::new(&mut text))
+    // By itself: the list of all commands would bring them all into `kdive-capture`.
+    Invocation { command: &kdive_commands::LOG, words: Vec::new() }
+        .run(&mut cx, &mut TextSink::new(&mut text))
         .map_err(|error| Problem::Other(error.to_string()))?;
     let room = flags.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let whole = text.len() <= room;

