@@ -1,7 +1,7 @@
 //! The innermost frame of a task.
 
 use kdive_arch::x86_64::stacks::Stack;
-use kdive_base::VirtAddr;
+use kdive_base::{PAGE_SIZE, VirtAddr};
 use kdive_evidence::{Frame, FrameTrust};
 
 use super::registers::RegistersSource;
@@ -209,16 +209,10 @@ impl Kernel {
         let trust = if start.dying { FrameTrust::Orc } else { FrameTrust::Scan };
         let stacks = self.cpu_stacks().of(cpu).map(|of| of.stack).chain(start.task_stack);
         for stack in stacks {
-            let mut bytes = vec![0; stack.high.since(stack.low) as usize];
-            let (count, _) = self.memory().read(stack.low, &mut bytes);
-            bytes.truncate(count);
-            for (slot, word) in (0_u64..).zip(bytes.chunks_exact(8)) {
-                let Ok(word) = <[u8; 8]>::try_from(word) else { continue };
-                let ip = VirtAddr(u64::from_le_bytes(word));
+            for (slot, ip) in self.stack_words(&stack) {
                 if !is_last(ip) || !world.is_return_address(ip) {
                     continue;
                 }
-                let slot = stack.low.add(slot.wrapping_mul(8));
                 let state = State::new(ip, slot.add(8), None, false);
                 let found = walk(world, First { state, slot: Some(slot), trust });
                 if let Some(accepted) = accept(&found) {
@@ -227,6 +221,25 @@ impl Kernel {
             }
         }
         None
+    }
+
+    /// The words of a stack with their places. Pages that the dump lacks are passed over: deep in a stack there is often a
+    /// page of zeros, which a filter leaves out.
+    fn stack_words(&self, stack: &Stack) -> Vec<(VirtAddr, VirtAddr)> {
+        let mut words = Vec::new();
+        let mut at = stack.low;
+        while at < stack.high {
+            let end = at.page_start().add(PAGE_SIZE).min(stack.high);
+            let mut bytes = vec![0; end.since(at) as usize];
+            let (count, _) = self.memory().read(at, &mut bytes);
+            let whole = bytes.get(..count).unwrap_or_default().chunks_exact(8);
+            for (index, word) in (0_u64..).zip(whole) {
+                let word = word.try_into().map_or(0, u64::from_le_bytes);
+                words.push((at.add(index.wrapping_mul(8)), VirtAddr(word)));
+            }
+            at = end;
+        }
+        words
     }
 }
 
