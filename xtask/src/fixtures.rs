@@ -1,20 +1,20 @@
 //! `cargo xtask fixtures trim`: a small copy of a dump that holds what kdive's commands read of it.
 //!
-//! The commands of `tests/commands.txt` run once over the dump while a recorder notes the pages they read. The copy
+//! The commands of `tests/commands.txt` run once over the dump while it is noted which pages they read. The copy
 //! holds those pages, and knows of the others that they were filtered out.
 
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use kdive_base::{Cancel, Missing, PAGE_SIZE, Pfn, PhysAddr};
+use kdive_base::{Cancel, Pfn};
 use kdive_commands::{CommandError, Cx, TextSink};
 use kdive_dump::write::{
-    Compression, Control, FlattenedSink, KdumpOptions, PlainSink, Plan, Sink, write_elf, write_kdump,
+    Compression, Control, FlattenedSink, FrameSet, Frames, KdumpOptions, PlainSink, Plan, Sink, write_elf,
+    write_kdump,
 };
-use kdive_dump::{Hints, Input, Opened, PhysicalMemory, Run};
+use kdive_dump::{Hints, Input, Opened, Touched};
 use kdive_target::{Hidden, Kernel, OpenOptions};
 use rayon::prelude::*;
 
@@ -62,7 +62,11 @@ fn trim(dump: &Path, out: &Path, form: Form, all: bool, hidden: bool) -> anyhow:
     let inputs = kdive_fetch::sort(&[PathBuf::from(dump)], None)?;
     let opened = kdive_dump::open(Input { files: inputs.dump }, &Hints::default())?;
     let touched = if all { None } else { Some(touched_pages(&opened, hidden)?) };
-    let keep = |pfn: Pfn| touched.as_ref().is_none_or(|touched| touched.contains(pfn));
+    let keep = |pfn: Pfn| {
+        let gib =
+            |touched: &Frames| touched.of_gib(pfn.0 / FrameSet::FRAMES).is_some_and(|gib| gib.contains(pfn));
+        touched.as_ref().is_none_or(gib)
+    };
     let written = write(&opened, out, form, &keep)?;
     println!("{}: {written} pages, {} bytes", out.display(), out.metadata()?.len());
     Ok(())
@@ -73,9 +77,9 @@ const UNTRIMMED: &str = "# Not for trimming";
 
 /// Runs every command line of `tests/commands.txt` and returns the pages they read; with `hidden`, also without each name
 /// that a command asks for, since other ways to the same thing read other pages.
-fn touched_pages(opened: &Opened, hidden: bool) -> anyhow::Result<Arc<Recorder>> {
-    let recorder = Arc::new(Recorder::new(opened.memory.clone())?);
-    let watched = Opened { memory: recorder.clone(), ..opened.clone() };
+fn touched_pages(opened: &Opened, hidden: bool) -> anyhow::Result<Frames> {
+    let touched = Arc::new(Touched::new(opened.memory.clone()));
+    let watched = Opened { memory: touched.clone(), ..opened.clone() };
     let kernel = Kernel::open(watched, OpenOptions::default(), Arc::new(()))?;
     let commands = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/commands.txt");
     let text = std::fs::read_to_string(commands)?;
@@ -95,7 +99,7 @@ fn touched_pages(opened: &Opened, hidden: bool) -> anyhow::Result<Arc<Recorder>>
             let _ = run(&kernel.hiding(Hidden::new([name])), line);
         }
     });
-    Ok(recorder)
+    Ok(touched.frames())
 }
 
 fn run(kernel: &Arc<Kernel>, line: &str) -> Result<(), CommandError> {
@@ -126,46 +130,4 @@ fn write(
         Form::Zlib | Form::Zstd => kdump(&mut PlainSink::new(file))?,
     };
     Ok(written.pages)
-}
-
-/// Memory that notes which of its pages were read.
-struct Recorder {
-    memory: Arc<dyn PhysicalMemory>,
-    pages: Vec<AtomicU64>,
-}
-
-impl Recorder {
-    fn new(memory: Arc<dyn PhysicalMemory>) -> anyhow::Result<Self> {
-        let mut end = PhysAddr(0);
-        while let Some(run) = memory.next_run(end) {
-            end = run.start.add(run.bytes);
-        }
-        let words = usize::try_from(end.pfn().0 / 64 + 1)?;
-        Ok(Self { memory, pages: (0..words).map(|_| AtomicU64::new(0)).collect() })
-    }
-
-    fn note(&self, pfn: Pfn) {
-        if let Some(word) = self.pages.get((pfn.0 / 64) as usize) {
-            word.fetch_or(1 << (pfn.0 % 64), Ordering::Relaxed);
-        }
-    }
-
-    fn contains(&self, pfn: Pfn) -> bool {
-        let word = self.pages.get((pfn.0 / 64) as usize);
-        word.is_some_and(|word| word.load(Ordering::Relaxed) >> (pfn.0 % 64) & 1 == 1)
-    }
-}
-
-impl PhysicalMemory for Recorder {
-    fn read(&self, at: PhysAddr, into: &mut [u8]) -> (usize, Option<Missing>) {
-        let (count, missing) = self.memory.read(at, into);
-        for pfn in at.pfn().0..at.0.saturating_add(count as u64).div_ceil(PAGE_SIZE) {
-            self.note(Pfn(pfn));
-        }
-        (count, missing)
-    }
-
-    fn next_run(&self, from: PhysAddr) -> Option<Run> {
-        self.memory.next_run(from)
-    }
 }

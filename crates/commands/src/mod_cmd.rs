@@ -15,7 +15,7 @@ use crate::render::Known;
 use crate::sink::{Render, Sink, SinkExt};
 
 /// Lists modules.
-pub(crate) static MOD: Command = Command {
+pub static MOD: Command = Command {
     names: &["mod"],
     group: Group::Symbols,
     summary: "modules: where they lie, their taints, their debuginfo",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Subcommand, ValueEnum};
 use kdive_dump::write::Compression;
-use kdive_filter::{Format, Levels, Redact};
+use kdive_filter::{Format, Levels, NotARule, Owner, Redact, Rule};
 
 use super::hook::HookArgs;
 use super::sealing::{Recipients, recipients};
@@ -80,6 +80,7 @@ Several levels, as in 17,31, are tried in order until the dump fits the disk or 
 Examples:
   kdive dump filter vmcore small                   level 31, zstd
   kdive dump filter -d 17,31 --limit 2G vmcore small
+  kdive dump filter --keep-user mysqld --keep cgroup:/web vmcore small
   kdive dump filter vmcore - | ssh host 'cat > small.flat'";
 
 #[derive(Debug, Args)]
@@ -88,7 +89,32 @@ pub(crate) struct FilterArgs {
     #[arg(short = 'd', long = "level", value_name = "LEVEL", default_value = "31", value_parser = levels)]
     pub(crate) levels: Levels,
     #[command(flatten)]
+    pub(crate) rules: RuleArgs,
+    #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// What is kept or left out whatever the level says.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct RuleArgs {
+    /// Keep pages of this whatever the level says: cache:NAME, module:NAME, cgroup:PATH, task:PID or task:NAME, `*` and `?`
+    /// in names; can be given several times
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    pub(crate) keep: Vec<Rule>,
+    /// Leave pages of this out; what another rule keeps stays
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    pub(crate) drop: Vec<Rule>,
+    /// Keep the memory of a process: short for --keep task:PID or task:NAME
+    #[arg(long, value_name = "PID|NAME")]
+    pub(crate) keep_user: Vec<String>,
+}
+
+impl RuleArgs {
+    /// All rules that keep something.
+    pub(crate) fn kept(&self) -> Vec<Rule> {
+        let of_user = |pattern: &String| Rule { owner: Owner::Task, pattern: pattern.clone() };
+        self.keep.iter().cloned().chain(self.keep_user.iter().map(of_user)).collect()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -279,6 +305,10 @@ fn redact(text: &str) -> Result<Redact, String> {
 
 fn levels(text: &str) -> Result<Levels, String> {
     text.parse().map_err(|error: kdive_filter::NotALevel| error.to_string())
+}
+
+fn rule(text: &str) -> Result<Rule, String> {
+    text.parse().map_err(|error: NotARule| error.to_string())
 }
 
 /// A number of bytes, with K, M, G or T behind it for powers of 1024.

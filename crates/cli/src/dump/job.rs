@@ -2,20 +2,24 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use kdive_base::{Cancel, Cancelled};
 use kdive_commands::Progress as _;
 use kdive_dump::age::Identity;
-use kdive_dump::write::{Control, Keep, Plan, WriteError, Written};
-use kdive_dump::{Hints, Input, Manifest, Notes, PhysicalMemory, Redacted, TooMany, Veiled, without_damage};
+use kdive_dump::write::{Control, Frames, Keep, Plan, WriteError, Written};
+use kdive_dump::{
+    Hints, Input, Manifest, Notes, PhysicalMemory, Redacted, TooMany, Touched, Veiled, without_damage,
+};
 use kdive_filter::{
-    Classes, DumpLevel, Format, Found, Header, Levels, Output, Redact, Selection, Usage, verify, verify_files,
+    Classes, DumpLevel, Format, Found, Header, Levels, Output, Redact, Rules, Selection, Usage, verify,
+    verify_files,
 };
 use kdive_target::{Kernel, Lacks};
 
-use super::args::{FormArgs, OutputArgs, SplitArgs, UsageArgs};
+use super::args::{FilterArgs, FormArgs, OutputArgs, RuleArgs, SplitArgs, UsageArgs};
+use super::first;
 use super::report::{Report, UsageTable, Verdict, show};
 use super::sealing::{Sealing, now};
 use super::target::{NoTarget, Target};
@@ -30,6 +34,10 @@ pub(super) struct Job {
     inputs: Vec<PathBuf>,
     pub(super) dump: kdive_dump::Opened,
     kernel: Option<Arc<Kernel>>,
+    /// Notes what the kernel reads.
+    touched: Arc<Touched>,
+    /// Pages that are written first, once they were asked for.
+    first: OnceLock<Vec<Frames>>,
     pub(super) cancel: Cancel,
     bar: Bar,
     identities: Arc<[Identity]>,
@@ -77,9 +85,11 @@ impl JobError {
 impl Job {
     /// Opens a dump, and the kernel in it where that has a say.
     pub(super) fn open(args: &OpenArgs, asks_kernel: bool) -> Result<Self, OpenFailure> {
-        let container = open::container(args)?;
+        let mut container = open::container(args)?;
         let (dump, notes) = (container.dump.clone(), container.notes.clone());
         let identities = Arc::clone(&container.identities);
+        let touched = Arc::new(Touched::new(dump.memory.clone()));
+        container.dump.memory = touched.clone();
         let kernel = if asks_kernel { Some(container.kernel(args)?.kernel) } else { None };
         let cancel = Cancel::default();
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -88,14 +98,31 @@ impl Job {
         }
         let bar = Bar::default();
         bar.begin();
-        Ok(Self { notes, inputs: args.files.clone(), dump, kernel, cancel, bar, identities })
+        let (inputs, first) = (args.files.clone(), OnceLock::new());
+        Ok(Self { notes, inputs, dump, kernel, touched, first, cancel, bar, identities })
     }
 
     /// `kdive dump filter`.
-    pub(super) fn filter(&self, levels: &Levels, args: &OutputArgs, json: bool) -> Result<Status, JobError> {
-        let (mut target, form) = (self.target(args)?, &args.form);
-        let report = in_pool(form.threads, || self.levels(levels, form, &mut target))??;
+    pub(super) fn filter(&self, args: &FilterArgs, json: bool) -> Result<Status, JobError> {
+        let (mut target, form) = (self.target(&args.output)?, &args.output.form);
+        let report = in_pool(form.threads, || self.levels(&args.levels, &args.rules, form, &mut target))??;
         self.told(&report, &target, json)
+    }
+
+    fn rules(&self, args: &RuleArgs) -> Option<Arc<Rules>> {
+        let kept = args.kept();
+        let kernel = self.kernel.as_ref().filter(|_| !kept.is_empty() || !args.drop.is_empty())?;
+        Some(Arc::new(Rules::find(kernel, &kept, &args.drop)))
+    }
+
+    /// The pages that are written first, where there is a file and its format has an order to choose.
+    fn first(&self, format: Format, target: &Target) -> Vec<Frames> {
+        match (&self.kernel, format, target) {
+            (Some(kernel), Format::Kdump(_), Target::File { .. } | Target::Stream(_)) => {
+                self.first.get_or_init(|| first::pages(kernel, &self.touched, &self.cancel)).clone()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// `kdive dump convert` and `join`.
@@ -162,7 +189,7 @@ impl Job {
             return Err(JobError::SplitElf);
         }
         let start = Instant::now();
-        let (classes, unknown) = self.classes(level)?;
+        let (classes, unknown) = self.classes(level.asks_use())?;
         let selection = Selection::of_level(level, classes);
         let progress = |done, all| self.step("writing", done, all);
         let control = Control { progress: &progress, ..self.control(form) };
@@ -190,12 +217,16 @@ impl Job {
     pub(super) fn levels(
         &self,
         levels: &Levels,
+        rules: &RuleArgs,
         form: &FormArgs,
         target: &mut Target,
     ) -> Result<Report, JobError> {
+        // Before all else that reads: what rules read is not what comes first.
+        self.first(form.format(), target);
+        let rules = self.rules(rules);
         let mut left = levels.0.iter().copied().peekable();
         while let Some(level) = left.next() {
-            match self.level(level, form, target) {
+            match self.level(level, rules.as_ref(), form, target) {
                 Err(error) if error.is_full() && target.can_start_over() && left.peek().is_some() => {
                     note(&format_args!("a dump of level {level} does not fit"));
                 }
@@ -205,26 +236,35 @@ impl Job {
         Ok(Report::default())
     }
 
-    fn level(&self, level: DumpLevel, form: &FormArgs, target: &mut Target) -> Result<Report, JobError> {
-        let (classes, unknown) = self.classes(level)?;
+    fn level(
+        &self,
+        level: DumpLevel,
+        rules: Option<&Arc<Rules>>,
+        form: &FormArgs,
+        target: &mut Target,
+    ) -> Result<Report, JobError> {
+        let (classes, unknown) =
+            self.classes(level.asks_use() || rules.is_some_and(|rules| rules.ask_pages()))?;
         let mut selection = Selection::of_level(level, classes);
+        if let Some(rules) = rules {
+            selection = selection.with_rules(rules.clone());
+        }
         if form.format() == Format::Elf {
             selection = selection.without_zeros(self.dump.memory.clone());
         }
         let mut report = self.write(&selection, form, target, level)?;
         report.unknown_pages = unknown();
+        if let Some(rules) = rules {
+            report.rules = rules.found().to_vec();
+            report.ruled = Some(selection.ruled());
+        }
         Ok(report)
     }
 
-    /// What frames are used for if a level asks, and how many of those asked for nobody could tell.
-    fn classes(
-        &self,
-        level: DumpLevel,
-    ) -> Result<(Option<Arc<Classes>>, impl Fn() -> u64 + use<>), JobError> {
+    /// What frames are used for if that is asked, and how many of those asked for nobody could tell.
+    fn classes(&self, asks: bool) -> Result<(Option<Arc<Classes>>, impl Fn() -> u64 + use<>), JobError> {
         let classes = match &self.kernel {
-            Some(kernel) if level.asks_use() => {
-                Some(Arc::new(Classes::find(kernel).map_err(JobError::Classes)?))
-            }
+            Some(kernel) if asks => Some(Arc::new(Classes::find(kernel).map_err(JobError::Classes)?)),
             _ => None,
         };
         let asked = classes.clone();
@@ -241,8 +281,9 @@ impl Job {
         let start = Instant::now();
         let progress = |done, all| self.step("writing", done, all);
         let control = Control { progress: &progress, ..self.control(form) };
+        let first = self.first(form.format(), target);
         let source = self.source(form)?;
-        let plan = Plan::new(&*source.memory, keep, &control)?;
+        let plan = Plan::new(&*source.memory, keep, &control)?.first(first);
         let output = self.output(form, level);
         let mut report = self.report(level);
         let written = self

@@ -13,7 +13,7 @@ use kdive_dump::write::Compression;
 use kdive_filter::{Usage, rearrange};
 
 use self::flags::{Action, Flags};
-use super::args::{CompressionName, FormArgs, FormatName};
+use super::args::{CompressionName, FormArgs, FormatName, RuleArgs};
 use super::job::{Job, JobError, in_pool};
 use super::report::Report;
 use super::target::Target;
@@ -98,8 +98,9 @@ fn run(flags: &Flags) -> Result<(), Problem> {
     match &flags.action {
         Action::Dump(out) => {
             let mut target = target(flags, out)?;
+            let none = RuleArgs::default();
             let report =
-                in_pool(Some(flags.threads), || job.levels(&flags.levels, &form(flags), &mut target));
+                in_pool(Some(flags.threads), || job.levels(&flags.levels, &none, &form(flags), &mut target));
             saved(flags, &report.map_err(JobError::from)??, &target);
         }
         Action::Split(outs) => {

@@ -1,12 +1,13 @@
 //! `kdive dump`: smaller dumps of dumps, other formats, checks. It opens files and writes files; the work is done by
 //! `kdive-filter`.
 //!
-//! `args` says what can be typed, `job` does it, `target` is where the bytes go, `sealing` what goes around and behind
-//! them, `report` what is said of it; `envelope` encrypts and decrypts files as they are;
-//! `makedumpfile` takes the flags of that program instead, `hook` makes a system's kdump run kdive.
+//! `args` says what can be typed, `job` does it, `first` says what is written first, `target` is where the bytes go,
+//! `sealing` what goes around and behind them, `report` what is said of it; `envelope` encrypts and decrypts files as they
+//! are; `makedumpfile` takes the flags of that program instead, `hook` makes a system's kdump run kdive.
 
 mod args;
 mod envelope;
+mod first;
 mod hook;
 mod job;
 pub(crate) mod makedumpfile;
@@ -54,7 +55,7 @@ pub(crate) fn run(verb: &DumpVerb, open: &OpenArgs, silent: bool, json: bool) ->
         job.notes.iter().for_each(|warning| note(warning));
     }
     let done = match verb {
-        DumpVerb::Filter(args) => job.filter(&args.levels, &args.output, json),
+        DumpVerb::Filter(args) => job.filter(args, json),
         DumpVerb::Convert(args) | DumpVerb::Join(args) => job.convert(args, json),
         DumpVerb::Redact(args) => job.redact(args, json),
         DumpVerb::Split(args) => job.split(args, json),

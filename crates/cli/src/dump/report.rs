@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 
 use kdive_dump::{CheckedBy, FileDamage};
-use kdive_filter::{Usage, Verified};
+use kdive_filter::{RuleFound, Ruled, Usage, Verified};
 use serde::Serialize;
 
 /// What was written.
@@ -24,6 +24,12 @@ pub(super) struct Report {
     pub(super) unreadable_pages: u64,
     /// Pages that were kept because nothing told what they are used for.
     pub(super) unknown_pages: u64,
+    /// What rules found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) rules: Vec<RuleFound>,
+    /// Pages that rules decided on against the level.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ruled: Option<Ruled>,
     /// Bytes of the new files.
     pub(super) bytes: u64,
     /// Seconds that it took.
@@ -45,6 +51,13 @@ impl fmt::Display for Report {
             percent % 10,
             self.seconds,
         )?;
+        self.rules.iter().try_for_each(|found| write!(f, "\n{found}"))?;
+        if let Some(Ruled { kept, dropped }) = self.ruled {
+            write!(
+                f,
+                "\nrules keep {kept} pages that the level leaves out, and leave out {dropped} that it keeps"
+            )?;
+        }
         if self.unreadable_pages > 0 {
             write!(
                 f,

@@ -29,7 +29,7 @@ pub(crate) use source::location_of;
 use text::View;
 
 /// Shows kernel stacks.
-pub(crate) static BT: Command = Command {
+pub static BT: Command = Command {
     names: &["bt"],
     group: Group::Tasks,
     summary: "kernel stacks of tasks",

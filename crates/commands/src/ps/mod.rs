@@ -17,7 +17,7 @@ use crate::sink::{Sink, SinkExt};
 use choose::Filter;
 
 /// Lists tasks.
-pub(crate) static PS: Command = Command {
+pub static PS: Command = Command {
     names: &["ps"],
     group: Group::Tasks,
     summary: "the tasks: what they are, what they do, what they use",

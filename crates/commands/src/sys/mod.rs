@@ -21,7 +21,7 @@ use crate::set::Context;
 use crate::sink::{Render, Sink, SinkExt};
 
 /// Shows the machine.
-pub(crate) static SYS: Command = Command {
+pub static SYS: Command = Command {
     names: &["sys"],
     group: Group::System,
     summary: "the machine, its kernel, and how it died",

@@ -70,6 +70,8 @@ pub(super) struct Flags {
     pub(super) vmcoreinfo: Option<PathBuf>,
 }
 
+/// The bit of `--message-level` that `--show-stats` stands for.
+const REPORT: u32 = 16;
 /// Letters that take a value.
 const WITH_VALUE: &str = "bdgiLx";
 const WITHOUT_VALUE: &str = "cDeEFfhlpRvXz";
@@ -258,6 +260,10 @@ impl Flags {
         if self.message_level > 31 {
             return Err("--message-level is 0 to 31".into());
         }
+        if self.dry_run && (wanted.dmesg || wanted.reassemble) {
+            return Err("--dry-run goes with neither --dump-dmesg nor --reassemble".into());
+        }
+        self.stats |= self.message_level & REPORT != 0;
         let last = |files: &mut Vec<PathBuf>| files.pop().ok_or("no file is given");
         let action = if wanted.rearrange {
             Action::Rearrange(last(&mut files)?)
@@ -321,6 +327,7 @@ mod tests {
         assert_eq!((debian.compression, debian.levels.0.len()), (Compression::Zlib(ZLIB_LEVEL), 1));
         let fedora = parse("-l --message-level 7 -d 31 /proc/vmcore out").unwrap();
         assert_eq!((fedora.message_level, fedora.threads > 0), (7, true));
+        assert!(!fedora.stats && parse("--message-level 23 -d 31 /proc/vmcore out").unwrap().stats);
         let ssh = parse("-F -zd17,31 --num-threads=4 /proc/vmcore").unwrap();
         assert!(ssh.flattened && ssh.threads == 4 && ssh.levels.0.len() == 2);
         assert_eq!(ssh.action, Action::Dump("-".into()));
@@ -365,6 +372,8 @@ mod tests {
             "--config rules vmcore out",
             "-E --split vmcore a b",
             "--split=2 a b c",
+            "--dry-run --dump-dmesg vmcore log",
+            "--dry-run --reassemble a b c",
         ] {
             assert!(parse(line).is_err(), "{line:?} was taken");
         }
