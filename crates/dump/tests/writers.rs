@@ -143,6 +143,32 @@ fn any_tiers() -> impl Strategy<Value = Vec<Frames>> {
     proptest::collection::vec(tier, 0..3)
 }
 
+#[test]
+fn of_a_stream_that_was_cut_the_pages_of_tiers_can_be_read() {
+    // No two pages alike, and none that can be compressed.
+    let mut seed = 1_u64;
+    let mut byte = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 56) as u8
+    };
+    let pages = (0..300).map(|pfn| (pfn, (0..PAGE).map(|_| byte()).collect())).collect();
+    let memory = Pages { pages, end: 300 };
+    let cancel = Cancel::default();
+    let control = Control::new(&cancel);
+    let mut tier = Frames::default();
+    tier.insert(100..102);
+    tier.insert(240..245);
+    let plan = Plan::new(&memory, &|_| true, &control).unwrap().first(vec![tier]);
+    let mut bytes = Vec::new();
+    let mut sink = FlattenedSink::new(&mut bytes).unwrap();
+    write_kdump(&plan, &vmcoreinfo(), &KdumpOptions::default(), &mut sink, &control).unwrap();
+    let opened = open_bytes(&bytes[..bytes.len() / 5]).unwrap();
+    for pfn in [100, 101, 240, 241, 244] {
+        assert_eq!(read_page(&*opened.memory, pfn).ok().as_ref(), memory.pages.get(&pfn), "page {pfn}");
+    }
+    assert!(read_page(&*opened.memory, 299).is_err());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 

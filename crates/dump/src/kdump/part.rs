@@ -189,19 +189,26 @@ impl Part {
     fn descriptor(&self, index: u64) -> Result<Place, Why> {
         let block = index / DESCRIPTORS;
         let at = usize::try_from(index % DESCRIPTORS).unwrap_or(0).saturating_mul(DESCRIPTOR_BYTES);
-        let parse = |bytes: &[u8]| {
+        let parse = |bytes: &[u8], at: usize| {
             let mut reader = ByteReader::new(bytes.get(at..)?, self.header.endian);
             let place = Place { offset: reader.u64()?, size: reader.u32()?, flags: reader.u32()? };
             reader.u64()?;
             Some(place)
         };
-        if let Some(place) = self.descriptors.get(block, |bytes| parse(bytes)) {
-            return place.ok_or(Why::BeyondFileEnd);
-        }
         let mut window = Window::new(&*self.file, 0);
-        let bytes = window.get(self.descriptor_at(block.saturating_mul(DESCRIPTORS)), DESCRIPTOR_BLOCK)?;
-        let place = parse(bytes);
-        self.descriptors.insert(block, bytes.into());
-        place.ok_or(Why::BeyondFileEnd)
+        let known = self.descriptors.get(block, |bytes| parse(bytes, at));
+        let place = match known {
+            Some(place) => place,
+            None => {
+                let start = self.descriptor_at(block.saturating_mul(DESCRIPTORS));
+                let bytes = window.get(start, DESCRIPTOR_BLOCK)?;
+                let place = parse(bytes, at);
+                self.descriptors.insert(block, bytes.into());
+                place
+            }
+        };
+        // Of a stream that was cut, a block ends at the first descriptor that was lost: those behind it may be there.
+        let lone = || parse(window.exact(self.descriptor_at(index), DESCRIPTOR_BYTES).ok()?, 0);
+        place.or_else(lone).ok_or(Why::BeyondFileEnd)
     }
 }
