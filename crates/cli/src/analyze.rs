@@ -91,11 +91,12 @@ fn into(
     output: &mut Output,
 ) -> Result<(), CommandError> {
     let words = words.get(1..).unwrap_or_default();
+    let disk = Disk::default();
     if !json {
-        return analyze::of_text(words, log, &Disk, &mut TextSink::new(output));
+        return analyze::of_text(words, log, &disk, &mut TextSink::new(output));
     }
     let mut sink = JsonSink::new(output, "analyze")?;
-    let ran = analyze::of_text(words, log, &Disk, &mut sink);
+    let ran = analyze::of_text(words, log, &disk, &mut sink);
     let error = ran.as_ref().err().map(ToString::to_string);
     sink.finish(error.as_deref(), &[])?;
     ran

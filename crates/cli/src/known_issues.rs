@@ -71,8 +71,9 @@ pub(crate) fn run(job: &Job) -> Status {
 fn list() -> io::Result<Status> {
     let mut known = KnownIssues::built_in();
     let mut status = Status::Done;
-    if let Some(directory) = Disk.known_issues() {
-        for (id, text) in Disk.texts(&directory)? {
+    let disk = Disk::default();
+    if let Some(directory) = disk.known_issues() {
+        for (id, text) in disk.texts(&directory)? {
             if let Err(error) = known.add(&id, &text) {
                 report::command_failed(NAME, &error.to_string(), None);
                 status = Status::CommandFailed;
@@ -88,7 +89,7 @@ fn list() -> io::Result<Status> {
 }
 
 fn check(directory: &Path) -> io::Result<Status> {
-    let texts = Disk.texts(&directory.to_string_lossy())?;
+    let texts = Disk::default().texts(&directory.to_string_lossy())?;
     let mut out = io::stdout().lock();
     let mut problems: usize = 0;
     for (id, toml) in &texts {

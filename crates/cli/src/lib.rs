@@ -34,6 +34,7 @@ use std::process::ExitCode;
 pub use crate::capture::main as kdive_capture;
 
 use crate::args::{Cli, Job};
+use crate::output::Disk;
 use crate::report::Status;
 use crate::runner::{Outcome, Runner};
 
@@ -78,7 +79,9 @@ pub fn kdive() -> ExitCode {
         opened.notes.iter().for_each(|note| report::note(note));
     }
     let interactive = matches!(cli.job, Job::Session) && io::stdin().is_terminal();
-    let mut runner = Runner::new(opened.kernel, cli.json, interactive && io::stdout().is_terminal());
+    let disk = Disk { identities: cli.open.identities.clone() };
+    let paged = interactive && io::stdout().is_terminal();
+    let mut runner = Runner::new(opened.kernel, disk, cli.json, paged);
     if cli.config
         && let Some(path) = config_file()
         && path.is_file()

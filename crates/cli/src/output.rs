@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal as _, LineWriter, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 
@@ -13,7 +14,11 @@ use crate::pager::Pager;
 use crate::progress::Bar;
 
 /// Files that commands write, in the working directory, and those that they read.
-pub(crate) struct Disk;
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    /// Files with the secret keys that open other dumps.
+    pub(crate) identities: Vec<PathBuf>,
+}
 
 impl kdive_commands::Files for Disk {
     fn create(&self, path: &str) -> io::Result<Box<dyn Write>> {
@@ -35,7 +40,8 @@ impl kdive_commands::Files for Disk {
     }
 
     fn kernel(&self, path: &str) -> io::Result<Arc<kdive_target::Kernel>> {
-        let args = OpenArgs { files: vec![path.into()], ..OpenArgs::default() };
+        let identities = self.identities.clone();
+        let args = OpenArgs { files: vec![path.into()], identities, ..OpenArgs::default() };
         Ok(open::open(&args).map_err(io::Error::other)?.kernel)
     }
 

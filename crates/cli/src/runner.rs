@@ -42,14 +42,15 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// `json`: every command gives its record. `paged`: long output goes through a pager.
-    pub(crate) fn new(kernel: Arc<Kernel>, json: bool, paged: bool) -> Self {
+    /// `disk`: where commands read and write. `json`: every command gives its record. `paged`: long output goes through a
+    /// pager.
+    pub(crate) fn new(kernel: Arc<Kernel>, disk: Disk, json: bool, paged: bool) -> Self {
         let bar = Arc::new(Bar::default());
         let mut cx = Cx::new(kernel);
         let dump = cx.kernel.facts().files.join(" ");
         cx.settings.variables.insert("dumpfile".to_owned(), dump);
         cx.progress = bar.clone();
-        cx.files = Arc::new(Disk);
+        cx.files = Arc::new(disk);
         Self { cx, json, paged, bar, scripts: 0, failed: false, had_gaps: false }
     }
 
