@@ -65,7 +65,7 @@ pub fn check_file(
     let hashes = match seal.hashes(&*file.data) {
         Ok(hashes) => hashes,
         Err(_) => {
-            let all = vec![seal.sealed..file.data.len()];
+            let all = std::iter::once(seal.sealed..file.data.len()).collect();
             let why = "the list of hashes differs from what the manifest says";
             return Ok(Ok((CheckedBy::Hashes, damage(file, all, why))));
         }
