@@ -31,7 +31,7 @@ fn fixture() -> Opened {
 fn write(source: &Opened, sink: &mut dyn Sink) {
     let cancel = Cancel::default();
     let control = Control::new(&cancel);
-    let keep = |pfn: Pfn| pfn.0 % 9 == 0;
+    let keep = |pfn: Pfn| pfn.0.is_multiple_of(9);
     let plan = Plan::new(&*source.memory, &keep, &control).unwrap();
     let options = KdumpOptions { compression: Compression::Snappy, ..KdumpOptions::default() };
     write_kdump(&plan, &source.notes, &options, sink, &control).unwrap();

@@ -158,15 +158,11 @@ impl FileSystem {
         self.running_transaction == Ok(transaction.at)
     }
 
-    /// The tasks that wait for these transactions of it.
+    /// The tasks that wait for these transactions of it, or for one to begin.
     ///
     /// # Errors
     /// A queue cannot be read.
-    pub fn waiters(
-        &self,
-        kernel: &Kernel,
-        transactions: &[Transaction],
-    ) -> Field<Vec<(VirtAddr, (WaitsFor, Option<u64>))>> {
+    pub fn waiters(&self, kernel: &Kernel, transactions: &[Transaction]) -> Field<Vec<Waiter>> {
         let of_transactions = transactions.iter().flat_map(|of| {
             let number = of.number.clone().ok();
             [
@@ -184,6 +180,9 @@ impl FileSystem {
         wait::tasks_of(kernel, queues.filter_map(|(queue, what)| Some((queue.clone().ok()?.0, what))))
     }
 }
+
+/// A task, what it waits for, and the number of the transaction if that is of one.
+pub type Waiter = (VirtAddr, (WaitsFor, Option<u64>));
 
 impl Transaction {
     /// Its state: `running`, `commit-prep`, `commit-start`, `commit-doing` (nobody may begin), `unblocked` (its blocks are

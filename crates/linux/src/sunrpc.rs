@@ -205,7 +205,6 @@ impl Client {
 
 impl Call {
     /// The procedure's name and number: `LOOKUP`, 3. A name is lacking where the kernel keeps no statistics of it.
-    #[must_use]
     pub fn procedure(&self, kernel: &Kernel) -> (Field<String>, Field<u32>) {
         match self.procedure.clone() {
             Ok(at) if at.is_null() => {

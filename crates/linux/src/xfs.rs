@@ -294,7 +294,6 @@ impl Log {
     }
 
     /// Bytes that can be granted to those that want room to begin, and to those that want to go on.
-    #[must_use]
     pub fn free(&self, kernel: &Kernel) -> (Field<u64>, Field<u64>) {
         let of = |head: &Field<MemberAddress>| {
             let MemberAddress(at) = head.clone()?;

@@ -17,7 +17,7 @@ pub fn kdump() -> Vec<u8> {
 }
 
 fn sample() -> Kdump {
-    let mut dump = Kdump { ram: vec![0..16], max_mapnr: 16, ..Kdump::default() };
+    let mut dump = Kdump { ram: std::iter::once(0..16).collect(), max_mapnr: 16, ..Kdump::default() };
     for pfn in 0..4 {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(&page(pfn)).unwrap();

@@ -163,7 +163,7 @@ impl Default for Kdump {
             sysname: "Linux",
             machine: "x86_64",
             status: 1,
-            ram: vec![0..64],
+            ram: std::iter::once(0..64).collect(),
             pages: BTreeMap::new(),
             max_mapnr: 64,
             part: None,

@@ -119,6 +119,10 @@ pub fn guilty(splat: &Splat, mode: Mode) -> Option<Guilty> {
     if !found.weak || mode != Mode::Fault {
         return Some(found);
     }
+    // The caller that no symbol names called the helpers, and nobody knows who called it.
+    if splat.frames.iter().any(is_unnamed) {
+        return None;
+    }
     // Helpers only: a frame that the kernel doubts is a better guess than a helper, and stays marked as weak.
     let unsure: Vec<Step<'_>> =
         splat.frames.iter().filter_map(|frame| Step::of(&frame.place, true)).collect();

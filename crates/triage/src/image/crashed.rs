@@ -28,7 +28,10 @@ pub(super) fn read(kernel: &Kernel) -> Option<Crashed> {
     }
     if let Ok(frames) = kernel.unwind_task(panic.task) {
         crashed.registers = exception(kernel, &frames.frames).cloned();
-        crashed.frames = frames.frames.iter().map(|frame| trace_frame(kernel, frame)).collect();
+        // A scan of the stack steps over what it cannot name: where modules are not listed, over their functions.
+        let is_listed = kernel.modules().incomplete.is_none();
+        let told = frames.frames.iter().take_while(|frame| is_listed || frame.trust != FrameTrust::Scan);
+        crashed.frames = told.map(|frame| trace_frame(kernel, frame)).collect();
     }
     Some(crashed)
 }

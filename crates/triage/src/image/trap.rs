@@ -155,7 +155,9 @@ pub(super) fn add(splats: &mut Vec<Splat>, found: Splat) {
             }
             // The unwinder knows each frame, a printed trace has stale ones in between; but the log has the names of modules
             // that cannot be listed.
-            if found.frames.iter().all(|frame| frame.place.function.is_some() || frame.interrupted) {
+            let is_more = !found.frames.is_empty() || splat.frames.is_empty();
+            if is_more && found.frames.iter().all(|frame| frame.place.function.is_some() || frame.interrupted)
+            {
                 splat.frames = found.frames;
             }
         }
