@@ -108,6 +108,7 @@ pub static DETECTORS: &[Detector] = &[
     image::spins::SPINLOCK,
     image::calls::DEAF,
     image::calls::RCU,
+    image::timers::INTERRUPTS_OFF,
     image::storage::STORAGE,
     image::mapped::MAPPED,
     image::pressure::PRESSURE,

@@ -123,6 +123,12 @@ impl Draft {
         self
     }
 
+    /// With the command that shows it again.
+    pub(super) fn shown(mut self, evidence: Evidence) -> Self {
+        self.0.supports.push(evidence);
+        self
+    }
+
     pub(super) fn seen_if(self, condition: bool, text: impl Into<String>) -> Self {
         if condition { self.seen(text) } else { self }
     }

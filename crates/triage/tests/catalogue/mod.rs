@@ -42,6 +42,7 @@ const FILES: &[&str] = &[
 pub(crate) const OF_IMAGES: &[&str] = &[
     "deaf-cpu-in-memory",
     "rcu-stall-in-memory",
+    "interrupts-off-in-memory",
     "mapped-device-holds-io",
     "stack-in-memory",
     "freed-object-in-memory",

@@ -8,6 +8,7 @@ pub(super) mod pressure;
 pub(super) mod spins;
 pub(super) mod stacks;
 pub(super) mod storage;
+pub(super) mod timers;
 pub(super) mod trigger;
 pub(super) mod unloaded;
 pub(super) mod waits;
