@@ -23,7 +23,7 @@ pub(super) fn flipped_bit(known: &Known<'_>, rows: &[Value]) -> Faults {
 pub(super) fn flipped_in_module(known: &Known<'_>, rows: &[Value]) -> Faults {
     let mut faults = flipped_bit(known, rows);
     for row in rows {
-        let address = u64::from_str_radix(text(row, "address"), 16).unwrap_or(0);
+        let address = u64::from_str_radix(text(row, "address").trim_start_matches("0x"), 16).unwrap_or(0);
         let holds = |name: &str| {
             known.truth.modules.get(name).is_some_and(|of| (of.base..of.base + of.size).contains(&address))
         };

@@ -31,10 +31,13 @@ fn interrupts_off(case: &Case<'_>, findings: &mut Vec<Finding>) {
         splat.registers.get(Register::Rflags).is_some_and(|flags| flags & INTERRUPTS_ON == 0)
             && !splat.registers.in_user_mode()
     };
-    let Some((index, splat)) = splats(case, &[SplatKind::Nmi]).find(|(_, splat)| is_off(splat)) else { return };
+    let Some((index, splat)) = splats(case, &[SplatKind::Nmi]).find(|(_, splat)| is_off(splat)) else {
+        return;
+    };
     let Some(cpu) = splat.cpu else { return };
     let (timers, _) = overdue(kernel, LONG);
-    let Some(latest) = timers.iter().filter(|timer| timer.cpu == cpu).max_by_key(|timer| timer.late_ns) else {
+    let Some(latest) = timers.iter().filter(|timer| timer.cpu == cpu).max_by_key(|timer| timer.late_ns)
+    else {
         return;
     };
     let (late, count) = (long(latest.late_ns), timers.iter().filter(|timer| timer.cpu == cpu).count());
@@ -48,7 +51,9 @@ fn interrupts_off(case: &Case<'_>, findings: &mut Vec<Finding>) {
             "overdue",
         ))
         .seen("The NMI found the processor with interrupts off.")
-        .advice("Look at what the function waits for: `dis -l` of it, and the lock or the device that it polls.");
+        .advice(
+            "Look at what the function waits for: `dis -l` of it, and the lock or the device that it polls.",
+        );
     if latest.late_ns < WATCHDOG {
         draft = draft.against("The watchdog for hard lockups, which waits for 10 s, did not complain yet.");
     }
