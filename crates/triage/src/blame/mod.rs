@@ -108,8 +108,14 @@ pub fn steps_of<'a>(ip: Option<&'a Place>, frames: &'a [TraceFrame]) -> Vec<Step
 /// Whether an unwinder found a caller that no symbol names, such as one in a module when modules cannot be listed. What
 /// an exception interrupted is no caller: it may be no code at all.
 fn is_unnamed(frame: &TraceFrame) -> bool {
-    let unwound = !matches!(frame.trust, FrameTrust::Printed | FrameTrust::PrintedUnsure | FrameTrust::Scan);
-    unwound && !frame.interrupted && frame.place.function.is_none() && frame.place.address.is_some()
+    let place = &frame.place;
+    let found = match frame.trust {
+        FrameTrust::Printed | FrameTrust::PrintedUnsure => false,
+        // A scan has an address for all that it found: without one it says that it stepped over something.
+        FrameTrust::Scan => place.address.is_none(),
+        _ => place.address.is_some(),
+    };
+    found && !frame.interrupted && place.function.is_none()
 }
 
 /// The guilty function of a splat.

@@ -30,8 +30,12 @@ pub(super) fn read(kernel: &Kernel) -> Option<Crashed> {
         crashed.registers = exception(kernel, &frames.frames).cloned();
         // A scan of the stack steps over what it cannot name: where modules are not listed, over their functions.
         let is_listed = kernel.modules().incomplete.is_none();
-        let told = frames.frames.iter().take_while(|frame| is_listed || frame.trust != FrameTrust::Scan);
-        crashed.frames = told.map(|frame| trace_frame(kernel, frame)).collect();
+        let is_told = |frame: &&Frame| is_listed || frame.trust != FrameTrust::Scan;
+        crashed.frames =
+            frames.frames.iter().take_while(is_told).map(|frame| trace_frame(kernel, frame)).collect();
+        if let Some(beyond) = frames.frames.get(crashed.frames.len()) {
+            crashed.frames.push(unnamed(beyond));
+        }
     }
     Some(crashed)
 }
@@ -75,6 +79,17 @@ fn function<'k>(kernel: &'k Kernel, frame: &Frame) -> Option<(&'k str, u64, Opti
     let back = u64::from(!frame.interrupted);
     let place = kernel.place(frame.ip.sub(back))?;
     Some((place.symbol.name, place.offset.saturating_add(back), place.symbol.module))
+}
+
+/// Stands for callers that nobody can name, at the place of the stack where they begin.
+fn unnamed(frame: &Frame) -> TraceFrame {
+    TraceFrame {
+        place: Place::default(),
+        trust: FrameTrust::Scan,
+        stack: Some(frame.stack),
+        inlined: false,
+        interrupted: false,
+    }
 }
 
 /// A frame of the unwinder as a line of a call trace.
