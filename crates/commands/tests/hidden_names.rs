@@ -86,7 +86,12 @@ fn a_hidden_name_costs_what_depends_on_it_and_says_so() {
             // A command that has another source for the same thing loses nothing.
             let replaced = REPLACED.iter().any(|(replaced, _)| *replaced == name);
             if !replaced && leaves(&document) != whole_leaves && !explained(&document) && !explained(&whole) {
-                silent.lock().unwrap().push(format!("`{line}` without {name} changes and does not say why"));
+                let now = leaves(&document);
+                let differs = whole_leaves.iter().find(|(leaf, value)| now.get(*leaf) != Some(value));
+                silent.lock().unwrap().push(format!(
+                    "`{line}` without {name} changes and does not say why, first {differs:?}, now {:?}",
+                    differs.and_then(|(leaf, _)| now.get(leaf))
+                ));
             }
         }
     });

@@ -84,6 +84,8 @@ fn caches(kernel: &Kernel) -> Field<Vec<VirtAddr>> {
         match place.and_then(|at| Ok(kernel.memory().pointer(at)?)) {
             Ok(cache) if !cache.is_null() && !found.contains(&cache) => found.push(cache),
             Ok(_) => {}
+            // A name that this kernel does not have says less than one that cannot be followed.
+            Err(lacks @ (Lacks::Symbol(_) | Lacks::Member { .. })) => why = why.or(Some(lacks)),
             Err(lacks) => why = Some(lacks),
         }
     }

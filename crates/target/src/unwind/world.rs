@@ -55,11 +55,10 @@ impl CodeRules {
 /// Kernel text, the text of its start, modules' text, generated code.
 fn code_ranges(kernel: &Kernel) -> Vec<Range<VirtAddr>> {
     let mut code = Vec::new();
-    for (start, end) in [("_stext", "_etext"), ("_text", "_etext"), ("_sinittext", "_einittext")] {
-        if let (Ok(start), Ok(end)) = (kernel.symbol(start), kernel.symbol(end)) {
-            code.push(start..end);
-        }
-    }
+    let between = |(start, end)| Some(kernel.symbol(start).ok()?..kernel.symbol(end).ok()?);
+    code.extend([("_stext", "_etext"), ("_text", "_etext")].into_iter().filter_map(between));
+    // All that the start needs, with its text in it (arch/x86/kernel/vmlinux.lds.S): idle tasks have a frame there.
+    code.extend(between(("_sinittext", "_einittext")).or_else(|| between(("__init_begin", "__init_end"))));
     let modules = kernel.modules().iter().flat_map(|module| module.memory.iter());
     code.extend(
         modules.filter(|memory| memory.text).map(|memory| memory.start..memory.start.add(memory.bytes)),

@@ -70,8 +70,9 @@ fn clock(case: &Case<'_>, out: &mut Vec<Finding>) {
     if told {
         return;
     }
-    // By itself it is the matter only where nothing else is.
-    let alone = case.splats.is_empty() && case.trigger.is_none() && case.crashed.is_none();
+    // By itself it is the matter only where nothing else is. A dump may have lost what else there was.
+    let is_text = case.image.is_none();
+    let alone = is_text && case.splats.is_empty() && case.trigger.is_none() && case.crashed.is_none();
     let score = if alone { LIKELY - 10 } else { NOTE };
     with_advice(Draft::new(CLOCK.name, Class::ClockTrouble, score), case, Some(event))
         .title("clocksource: unstable time source")

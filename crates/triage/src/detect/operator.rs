@@ -1,10 +1,9 @@
 //! Ends that somebody asked for.
 
-use kdive_evidence::{Register, Splat, SplatKind};
+use kdive_evidence::SplatKind;
 
 use super::Detector;
 use super::support::{Draft, LIKELY, NOTE, POSSIBLE, events, line, splats};
-use crate::blame::{self, Mode};
 use crate::case::{Case, EventKind, TriggerKind};
 use crate::class::Class;
 use crate::finding::Finding;
@@ -77,38 +76,6 @@ fn external(case: &Case<'_>, out: &mut Vec<Finding>) {
                 .claim("An NMI came whose reason the kernel does not know: a button, a management controller or a hypervisor.")
                 .says(&splat.message),
         };
-        if (button, hardware) == (None, None) {
-            found_off(case, splat, out);
-        }
         draft.splat(index).push(out);
     }
-}
-
-/// `X86_EFLAGS_IF`.
-const INTERRUPTS_ON: u64 = 1 << 9;
-
-/// An NMI of no known reason is how a machine that hangs is ended: what it found with interrupts off may be what hangs.
-fn found_off(case: &Case<'_>, nmi: &Splat, out: &mut Vec<Finding>) {
-    let is_off = |of: &Splat| {
-        let flags = of.registers.get(Register::Rflags);
-        of.cpu == nmi.cpu
-            && flags.is_some_and(|flags| flags & INTERRUPTS_ON == 0)
-            && !of.registers.in_user_mode()
-    };
-    let Some((index, splat)) = splats(case, &[SplatKind::Nmi, SplatKind::Panic]).find(|(_, of)| is_off(of))
-    else {
-        return;
-    };
-    // Some ways of idling have interrupts off.
-    let Some(found) = blame::guilty(splat, Mode::Stall).filter(|found| !found.weak) else { return };
-    let cpu = nmi.cpu.map_or_else(|| "a processor".to_owned(), |cpu| format!("CPU {cpu}"));
-    Draft::new(EXTERNAL.name, Class::HardLockup, POSSIBLE + 4)
-        .at(index, splat, Mode::Stall)
-        .title_in("hard LOCKUP")
-        .claim_in(format!("The NMI found {cpu} with interrupts off"))
-        .says(&nmi.message)
-        .seen(format!("Its flags say that interrupts were off in {}.", found.function))
-        .against("One look does not tell for how long: interrupts are off for moments everywhere.")
-        .advice("Look at what the function waits for; boot with nmi_watchdog=1, which tells how long it was.")
-        .push(out);
 }

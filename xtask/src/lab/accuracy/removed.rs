@@ -29,6 +29,8 @@ const WEAKER: &[(&str, &[&str])] = &[
     ("null-dereference", &["wild-pointer"]),
     ("stack-overflow", &["double-fault"]),
     ("stack-corruption", &["double-fault"]),
+    // The NMI that ended the machine did come from outside.
+    ("hard-lockup", &["external-reset"]),
     ("deadlock", &["hung-task"]),
     ("spinlock-hang", &["soft-lockup"]),
     ("cpu-unresponsive", &["soft-lockup"]),
